@@ -1,0 +1,1 @@
+"""Measure FLOPs, latency, memory and fidelity."""

@@ -1,0 +1,1 @@
+"""Shapes of published models, and our miniature one: drawn people, dialogues, training."""

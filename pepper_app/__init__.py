@@ -1,0 +1,1 @@
+"""The app on and beside the Pepper robot."""

@@ -1,0 +1,243 @@
+"""A bundle: the folder a checkpoint becomes, and the manifest that describes it.
+
+Owns: the manifest's format (the converter writes it through these classes, the runtime reads it
+through them), file names, and the checks that a folder is whole. Knows nothing of what is inside
+the model files; opening them is the business of `vision.py` and `language.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dacite
+
+from uservlm.runtime.errors import BundleError
+from uservlm.runtime.image import PixelSpec
+
+FORMAT = 1
+"""Raised when an older runtime could no longer read a new bundle."""
+
+MANIFEST_FILE = "manifest.json"
+VISION_FILE = "vision.onnx"
+LANGUAGE_FILE = "language.gguf"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights come from."""
+
+    model: str
+    """Hub id or the name of the folder that was exported (never an absolute path)."""
+    revision: str | None
+    """Commit of the hub repository, when there was one."""
+    license: str
+    """As the model card says, or "unknown"."""
+    config_sha256: str
+    """Of the checkpoint's config.json."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The numbers of a PaliGemma 2, by the names its config.json uses."""
+
+    image_size: int
+    patch_size: int
+    image_tokens: int
+    """N = (image_size / patch_size)²."""
+    width: int
+    """Hidden size of the language model, d."""
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    feed_forward: int
+    vocabulary: int
+    """Rows of the token-embedding table."""
+    context: int
+    """Longest sequence the language model was made for, in tokens."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The text around a question."""
+
+    template: str
+    """Follows `<bos>`; holds `{question}` once and ends in the newline PaliGemma expects."""
+    max_new_tokens: int = 100
+    """Longest answer by default, as in User-VLM's own example."""
+
+    def fill(self, question: str) -> str:
+        """Put the question into the template."""
+        return self.template.replace("{question}", question)
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of the bundle."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How the weights are stored."""
+
+    language: str
+    """q4_k_m, q4_0, q8_0 or f16."""
+    vision: str
+    """int8 or fp32."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The exported bundle against transformers in float32, on fixed pictures and questions."""
+
+    cases: int
+    """Pairs of picture and question."""
+    vision_cosine: float
+    """Lowest mean-token cosine of user embeddings over the pictures."""
+    first_token_kl: float
+    """Mean KL(reference ‖ bundle) of the first answer token, in nats."""
+    first_token_top1: float
+    """Share of cases whose most likely first token agrees."""
+    greedy_agreement: float
+    """Share of cases whose whole greedy answer is the same text."""
+    threshold: dict[str, float] = field(default_factory=dict)
+    """What each figure had to reach for the export to go through."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Resident attention against exact attention, both run by this bundle (DESIGN section 5)."""
+
+    cases: int
+    first_token_top1: float
+    first_token_kl: float
+    rouge1: float
+    """Mean ROUGE-1 F1 of the resident answer against the exact one."""
+    threshold: float
+    """`attention="auto"` takes resident when first_token_top1 and rouge1 both reach this."""
+
+    @property
+    def faithful(self) -> bool:
+        """Whether resident may stand in for exact."""
+        return min(self.first_token_top1, self.rouge1) >= self.threshold
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` holds."""
+
+    format: int
+    name: str
+    source: Source
+    architecture: Architecture
+    prompt: Prompt
+    pixels: PixelSpec
+    precision: Precision
+    files: dict[str, FileRecord]
+    """By file name relative to the bundle; all files but the manifest itself."""
+    versions: dict[str, str]
+    """Packages that made the bundle."""
+    parity: Parity | None
+    """None only while the converter is measuring it."""
+    resident: Agreement | None
+    """None: not measured, so resident is used only when asked for."""
+
+    def to_json(self) -> str:
+        """Serialise, indented, keys in the order of the fields."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Manifest:
+        """Parse strictly: an unknown, missing or mistyped field is an error.
+
+        Raises:
+            BundleError: not JSON, another format version, or a field that does not fit.
+        """
+        try:
+            data: Any = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise BundleError(f"{MANIFEST_FILE} is not JSON: {error}") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            found = data.get("format") if isinstance(data, dict) else None
+            raise BundleError(
+                f"{MANIFEST_FILE} has format {found!r}, this runtime reads {FORMAT}: export the bundle again"
+            )
+        try:
+            return dacite.from_dict(Manifest, data, dacite.Config(strict=True, cast=[tuple, float]))
+        except (dacite.DaciteError, ValueError, TypeError) as error:
+            raise BundleError(f"{MANIFEST_FILE}: {error}; export the bundle again") from error
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: a folder whose files are all there."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def vision(self) -> Path:
+        """The vision encoder with its projector."""
+        return self.path / VISION_FILE
+
+    @property
+    def language(self) -> Path:
+        """The language model."""
+        return self.path / LANGUAGE_FILE
+
+
+def open_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
+    """Read the manifest and check that every file it names is there and whole.
+
+    Args:
+        path: the bundle's folder.
+        verify: also compare SHA-256 sums; sizes are always compared.
+
+    Raises:
+        BundleError: names the file and the way out.
+    """
+    folder = Path(path)
+    manifest_file = folder / MANIFEST_FILE
+    if not manifest_file.is_file():
+        raise BundleError(f"no bundle at {folder}: {MANIFEST_FILE} is missing; make one with `python converters/export.py`")
+    try:
+        manifest = Manifest.from_json(manifest_file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{manifest_file} is damaged: {error}; export the bundle again") from error
+    for required in (VISION_FILE, LANGUAGE_FILE):
+        if required not in manifest.files:
+            raise BundleError(f"{manifest_file} does not list {required}; export the bundle again")
+    for name, record in manifest.files.items():
+        _check_file(folder / name, record, verify)
+    return Bundle(folder, manifest)
+
+
+def record_file(path: Path) -> FileRecord:
+    """Measure a finished file for the manifest."""
+    return FileRecord(path.stat().st_size, sha256(path))
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_file(path: Path, record: FileRecord, verify: bool) -> None:
+    if not path.is_file():
+        raise BundleError(f"{path} is missing; export the bundle again")
+    size = path.stat().st_size
+    if size != record.bytes:
+        raise BundleError(f"{path} has {size} bytes, the manifest says {record.bytes}: it is damaged; export the bundle again")
+    if verify and sha256(path) != record.sha256:
+        raise BundleError(f"{path} does not have the SHA-256 of the manifest: it is damaged; export the bundle again")

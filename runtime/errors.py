@@ -1,0 +1,33 @@
+"""Every error the runtime raises on purpose, each naming the value and the way out.
+
+They are raised where the fault is found and caught once, at the edge: the command line, a server's
+request, a robot's dialogue turn. Nothing here knows how an error is shown or spoken.
+"""
+
+
+class UserVLMError(Exception):
+    """Base of all errors that a user of the runtime can cause or mend."""
+
+
+class BundleError(UserVLMError):
+    """The bundle is missing, damaged, from another format, or its parts disagree."""
+
+
+class ImageError(UserVLMError):
+    """The picture cannot be read, is empty, or is not an image."""
+
+
+class QuestionError(UserVLMError):
+    """The question is empty or does not fit into the context."""
+
+
+class UnknownUserError(UserVLMError):
+    """No user of that name is kept."""
+
+
+class AttentionError(UserVLMError):
+    """The way of attending that was asked for is not known or not possible with this bundle."""
+
+
+class EngineError(UserVLMError):
+    """llama.cpp or onnxruntime refused work that should have been possible."""

@@ -1,0 +1,106 @@
+"""From any picture a caller may hold to the pixel tensor the vision encoder was trained on.
+
+Owns: decoding, EXIF rotation, colour modes, resizing and normalising. Knows nothing of models: the
+numbers come in as a `PixelSpec`. Pillow does the resize because the processor of PaliGemma does;
+cv2's bicubic has no antialiasing and gives other pixels (DESIGN section 4, fact 9).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from uservlm.runtime.errors import ImageError
+
+Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]"
+"""A path, encoded bytes (JPEG, PNG, …), a PIL image, or uint8 [H, W] grey, [H, W, 3] RGB, [H, W, 4] RGBA."""
+
+MAX_PIXELS = 64_000_000
+"""Larger pictures are refused before they are decoded: a few kilobytes of PNG can claim gigabytes."""
+
+
+@dataclass(frozen=True)
+class PixelSpec:
+    """How a checkpoint wants its pixels (`preprocessor_config.json`)."""
+
+    size: int
+    """Side of the square in pixels."""
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """Per channel, after division by 255."""
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    """Per channel, after division by 255."""
+
+
+def open_picture(picture: Picture) -> Image.Image:
+    """Decode `picture` upright and in RGB; transparency is laid on white.
+
+    Raises:
+        ImageError: unreadable, empty, larger than MAX_PIXELS, or an array of another shape or dtype.
+    """
+    image = _from_array(picture) if isinstance(picture, np.ndarray) else _decode(picture)
+    _check_area(image)
+    try:
+        upright = ImageOps.exif_transpose(image)
+        return _on_white(upright)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"the picture is damaged: {error}") from error
+
+
+def to_pixels(picture: Picture, spec: PixelSpec) -> npt.NDArray[np.float32]:
+    """Give float32 [1, 3, size, size], as `SiglipImageProcessor` with resample=BICUBIC does.
+
+    Raises:
+        ImageError: see `open_picture`.
+    """
+    square = open_picture(picture).resize((spec.size, spec.size), Image.Resampling.BICUBIC)
+    scaled = np.asarray(square, dtype=np.float32) * np.float32(1 / 255)
+    mean = np.asarray(spec.mean, dtype=np.float32)
+    std = np.asarray(spec.std, dtype=np.float32)
+    return np.ascontiguousarray(((scaled - mean) / std).transpose(2, 0, 1)[None])
+
+
+def _decode(picture: str | os.PathLike[str] | bytes | Image.Image) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        return picture
+    try:
+        return Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture)
+    except FileNotFoundError as error:
+        raise ImageError(f"no picture at {picture!s}") from error
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
+        what = f"{len(picture)} bytes" if isinstance(picture, bytes) else str(picture)
+        raise ImageError(f"{what}: not a picture that Pillow can read ({error})") from error
+
+
+def _from_array(array: npt.NDArray[np.uint8]) -> Image.Image:
+    grey, colour = array.ndim == 2, array.ndim == 3 and array.shape[2] in (3, 4)
+    if array.dtype != np.uint8 or not (grey or colour):
+        raise ImageError(
+            f"array of {array.dtype} {array.shape}: give uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA"
+        )
+    if array.size == 0:
+        raise ImageError(f"array of shape {array.shape} has no pixels")
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _check_area(image: Image.Image) -> None:
+    if image.width == 0 or image.height == 0:
+        raise ImageError(f"the picture is {image.width}×{image.height}: it has no pixels")
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(
+            f"the picture is {image.width}×{image.height}: more than {MAX_PIXELS:,} pixels; scale it down"
+        )
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if image.mode in ("I;16", "I", "F"):
+        raise ImageError(f"pictures of mode {image.mode} (16 or 32 bits a channel) are not supported: use 8 bits")
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image.convert("RGB")
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

@@ -1,0 +1,52 @@
+"""Metadata of the distribution `uservlm` and the map from its packages to the top-level folders.
+
+The folders are flat and listed by hand: only the name `uservlm` reaches site-packages, and
+tests/test_packaging.py fails when a folder and the wheel disagree. Versions are ranges here;
+constraints.txt pins what was tested.
+"""
+
+from setuptools import setup
+
+PACKAGES = {
+    "uservlm.runtime": "runtime",
+    "uservlm.converters": "converters",
+    "uservlm.models": "models",
+    "uservlm.pepper_app": "pepper_app",
+    "uservlm.bench": "bench",
+    "uservlm.toolchain": "toolchain",
+}
+
+RUNTIME = [
+    "dacite>=1.9",
+    "gguf>=0.19",
+    "llama-cpp-python==0.3.36",
+    "numpy>=1.26",
+    "onnxruntime>=1.22",
+    "pillow>=11",
+    "rich>=13",
+]
+DRAWING = ["opencv-python-headless>=4.10"]
+CONVERT = [
+    "optimum-onnx[onnxruntime]==0.1.0",
+    "peft>=0.17",
+    "safetensors>=0.5",
+    "sentencepiece>=0.2",
+    "torch>=2.6",
+    "transformers>=4.57,<4.58",
+    *DRAWING,
+]
+DEV = ["build>=1.2", "mypy>=1.15", "pytest>=8", "ruff>=0.11", *CONVERT]
+
+setup(
+    name="uservlm",
+    version="0.1.0",
+    description="User-VLM 360 on a CPU, on and beside the Pepper robot",
+    license="MIT",
+    python_requires=">=3.10,<3.13",
+    packages=list(PACKAGES),
+    package_dir=PACKAGES,
+    package_data={"uservlm.models": ["catalog/*.toml", "topics/*.toml"], "": ["py.typed"]},
+    install_requires=RUNTIME,
+    extras_require={"convert": CONVERT, "draw": DRAWING, "dev": DEV},
+    entry_points={"console_scripts": ["uservlm=uservlm.runtime.__main__:main"]},
+)

@@ -1,0 +1,1 @@
+"""Set up a checkout, and build for other processors."""
