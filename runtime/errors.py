@@ -17,8 +17,16 @@ class ImageError(UserVLMError):
     """The picture cannot be read, is empty, or is not an image."""
 
 
+class EmbeddingError(UserVLMError):
+    """The user embedding has another shape, or was made by another vision encoder."""
+
+
 class QuestionError(UserVLMError):
     """The question is empty or does not fit into the context."""
+
+
+class RequestError(UserVLMError):
+    """The call itself is wrong: two pictures, no picture, an option outside its range."""
 
 
 class UnknownUserError(UserVLMError):
@@ -27,6 +35,10 @@ class UnknownUserError(UserVLMError):
 
 class AttentionError(UserVLMError):
     """The way of attending that was asked for is not known or not possible with this bundle."""
+
+
+class BusyError(UserVLMError):
+    """Another question is being answered by this engine: finish or close its stream first."""
 
 
 class EngineError(UserVLMError):

@@ -1,0 +1,48 @@
+# What a person types. Every target first brings .venv up to date (toolchain/bootstrap.py, about
+# 0.1 s when it is); `make PYTHON=/path/to/python3.12 ...` chooses the Python it is made with.
+
+ifdef PYTHON
+export PYTHON
+endif
+PY := .venv/bin/python
+PACKAGES := runtime converters models pepper_app bench toolchain
+NAMESPACE := build/namespace/uservlm
+
+# Set here for every command: onnxruntime must not phone home, nor leave files in $HOME.
+export ORT_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+# A ROS shell points this at packages built for another Python.
+unexport PYTHONPATH
+
+.DEFAULT_GOAL := help
+.PHONY: help bootstrap demo test check clean
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*##/\1 -/p' $(firstword $(MAKEFILE_LIST))
+
+bootstrap:  ## Make .venv with everything pinned (the first time: about 6 minutes on 2 cores)
+	@command -v "$(or $(PYTHON),python3)" >/dev/null || { \
+		echo "no $(or $(PYTHON),python3) here; install Python 3.10, 3.11 or 3.12" >&2; exit 1; }
+	@"$(or $(PYTHON),python3)" toolchain/bootstrap.py
+
+demo: bootstrap  ## Export the pocket model if need be, and ask it about the drawn people
+	@$(PY) converters/export.py
+	@$(PY) -m uservlm.models.demo
+
+test: export HF_HUB_OFFLINE := 1
+test: bootstrap  ## Run all tests, offline
+	@$(PY) -m pytest -q
+
+# mypy cannot follow the import hook of an editable install, so it gets the namespace as links,
+# and each file under one name only. The links are made anew: a folder may have been renamed.
+check: export HF_HUB_OFFLINE := 1
+check: bootstrap  ## ruff, mypy --strict, and the wheel against the folders
+	@$(PY) -m ruff check .
+	@rm -rf $(NAMESPACE) && mkdir -p $(NAMESPACE)
+	@for name in $(PACKAGES); do ln -s ../../../$$name $(NAMESPACE)/$$name; done
+	@MYPYPATH=build/namespace $(PY) -m mypy --strict -p uservlm
+	@$(PY) -m pytest -q tests/test_packaging.py
+
+clean:  ## Remove what tools left behind; .venv, .wheels and .cache stay
+	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	@for name in $(PACKAGES) tests; do find $$name -name __pycache__ -prune -exec rm -rf {} +; done

@@ -1,0 +1,52 @@
+"""The pictures and questions on which a bundle is compared with its checkpoint.
+
+Owns: which they are; always the same ones, so figures of two exports can be compared. The pictures
+are drawn people: no photograph of anyone is needed to export a model that looks at people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from uservlm.models.pictures import picture_at
+
+SEED = 360
+PICTURES = 4
+QUESTIONS = (
+    "What do you see?",
+    "How old do I look?",
+    "Am I wearing glasses?",
+    "What should I eat tonight?",
+    "What am I wearing?",
+    "How do I feel?",
+    "Can you help me with my phone?",
+    "Am I alone?",
+)
+"""Some need the picture, some the person, some neither."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One question about one picture."""
+
+    picture: int
+    """Index into `calibration_pictures`."""
+    question: str
+
+
+def calibration_pictures() -> list[npt.NDArray[np.uint8]]:
+    """Draw the pictures: uint8 [H, W, 3] RGB, square and 4:3 by turns."""
+    return [picture_at(SEED, index) for index in range(PICTURES)]
+
+
+def calibration_cases(count: int) -> list[Case]:
+    """Give `count` different pairs, at most PICTURES × QUESTIONS, spread over both."""
+    pairs = [
+        Case(picture, QUESTIONS[(picture + turn) % len(QUESTIONS)])
+        for turn in range(len(QUESTIONS))
+        for picture in range(PICTURES)
+    ]
+    return pairs[:count]

@@ -1,0 +1,191 @@
+"""What a bundle says about itself: the manifest, and the recipe it was made by.
+
+Owns: turning a checkpoint and the files of a bundle into a `Manifest`, and deciding whether a
+bundle that lies there already is the one that would be made again. Measures nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from uservlm.converters.checkpoint import Checkpoint, Origin
+from uservlm.converters.errors import CheckpointError
+from uservlm.runtime.bundle import (
+    FORMAT,
+    MANIFEST_FILE,
+    Agreement,
+    Architecture,
+    Manifest,
+    Parity,
+    Precision,
+    Prompt,
+    Source,
+    open_bundle,
+    record_file,
+    sha256,
+)
+from uservlm.runtime.errors import BundleError
+from uservlm.runtime.image import PixelSpec
+
+RECIPE_FILE = "recipe.json"
+PACKAGES = (
+    "uservlm", "torch", "transformers", "optimum-onnx", "onnx", "onnxruntime", "gguf", "llama-cpp-python",
+)  # fmt: skip
+"""Whose versions the manifest records; one that is not installed is left out."""
+BICUBIC = 3
+"""`resample` of preprocessor_config.json, by Pillow's number."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a bundle depends on: the same recipe makes the same bundle."""
+
+    checkpoint: dict[str, str]
+    """SHA-256 of each file that is read, by name."""
+    language: str
+    vision: str
+    template: str
+    cases: int
+    """Of the parity measurement."""
+    converter: str
+    """SHA-256 over the sources of uservlm.converters."""
+
+    def to_json(self) -> str:
+        """Serialise, indented."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+
+
+def write_recipe(origin: Origin, language: str, vision: str, template: str, cases: int) -> Recipe:
+    """Hash the checkpoint's files and this package's sources."""
+    patterns = ("*.json", "*.safetensors", "tokenizer.model", "README.md")
+    files = sorted(path for pattern in patterns for path in origin.folder.glob(pattern))
+    return Recipe({path.name: sha256(path) for path in files}, language, vision, template, cases, _own_sources())
+
+
+def is_made_by(out: Path, recipe: Recipe) -> bool:
+    """Tell whether `out` holds a whole bundle made by this very recipe."""
+    written = out / RECIPE_FILE
+    if not written.is_file() or written.read_text(encoding="utf-8") != recipe.to_json():
+        return False
+    try:
+        open_bundle(out)
+    except BundleError:
+        # Damaged since it was made: it is made again, which mends it.
+        return False
+    return True
+
+
+def describe(
+    checkpoint: Checkpoint,
+    folder: Path,
+    precision: Precision,
+    prompt: Prompt,
+    parity: Parity | None = None,
+    resident: Agreement | None = None,
+) -> Manifest:
+    """Write `manifest.json` for the files in `folder` and give what it says.
+
+    Raises:
+        CheckpointError: the pixels are prepared in a way the runtime does not know.
+    """
+    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST_FILE)
+    manifest = Manifest(
+        format=FORMAT,
+        name=checkpoint.origin.model.rpartition("/")[2],
+        source=_source(checkpoint),
+        architecture=_architecture(checkpoint),
+        prompt=prompt,
+        pixels=read_pixels(checkpoint),
+        precision=precision,
+        files={path.name: record_file(path) for path in files},
+        versions=_versions(),
+        parity=parity,
+        resident=resident,
+    )
+    (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest
+
+
+def read_pixels(checkpoint: Checkpoint) -> PixelSpec:
+    """Read preprocessor_config.json; PaliGemma's own values where it says nothing.
+
+    Raises:
+        CheckpointError: another size than the model's, or not bicubic, or not scaled by 1/255.
+    """
+    said = checkpoint.read_preprocessor()
+    side = checkpoint.shape.image_size
+    size = said.get("size", {"height": side, "width": side})
+    required = (
+        ("size", size, {"height": side, "width": side}),
+        ("resample", said.get("resample", BICUBIC), BICUBIC),
+        ("do_normalize", said.get("do_normalize", True), True),
+        ("rescale_factor × 255", round(said.get("rescale_factor", 1 / 255) * 255, 6), 1),
+    )
+    for what, value, wanted in required:
+        if value != wanted:
+            raise CheckpointError(f"{checkpoint.folder}: preprocessor {what} is {value!r}, supported is {wanted!r}")
+    return PixelSpec(side, _triple(said.get("image_mean")), _triple(said.get("image_std")))
+
+
+def _triple(values: list[float] | None) -> tuple[float, float, float]:
+    red, green, blue = values or (0.5, 0.5, 0.5)
+    return (float(red), float(green), float(blue))
+
+
+def _architecture(checkpoint: Checkpoint) -> Architecture:
+    shape = checkpoint.shape
+    return Architecture(
+        image_size=shape.image_size,
+        patch_size=shape.patch_size,
+        image_tokens=shape.image_tokens,
+        width=shape.width,
+        layers=shape.layers,
+        heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        feed_forward=shape.feed_forward,
+        vocabulary=shape.rows,
+        context=checkpoint.config.text_config.max_position_embeddings,
+    )
+
+
+def _source(checkpoint: Checkpoint) -> Source:
+    origin = checkpoint.origin
+    return Source(origin.model, origin.revision, _license(origin.folder / "README.md"), checkpoint.config_sha256)
+
+
+def _license(card: Path) -> str:
+    """Read `license:` from the front matter of a model card."""
+    if not card.is_file():
+        return "unknown"
+    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
+    if not lines or lines[0].strip() != "---":
+        return "unknown"
+    for line in lines[1:]:
+        key, _, value = line.partition(":")
+        if key == "license":
+            return value.strip().strip("\"'") or "unknown"
+        if line.strip() == "---":
+            break
+    return "unknown"
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _own_sources() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,62 @@
+"""The command line of the converter: `python converters/export.py` from a checkout.
+
+Owns: options, their defaults and the exit code. The work is `pipeline.export`. Only the standard
+library is imported before the options are read, so that `--help` and a missing install are quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+POCKET = ROOT / "models" / "pocket"
+BUNDLES = ROOT / "bundles"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Export as the arguments say; 0 when the bundle is there, 2 when it could not be made."""
+    given = _parser().parse_args(arguments)
+    try:
+        from uservlm.converters.pipeline import ExportOptions, export
+        from uservlm.converters.progress import Steps
+        from uservlm.runtime.errors import UserVLMError
+    except ModuleNotFoundError as error:
+        print(f"{error}: run `make`, or `pip install -e .[convert]` in {ROOT}", file=sys.stderr)
+        return 2
+    chosen = {name: value for name, value in vars(given).items() if value is not None}
+    chosen.setdefault("out", BUNDLES / Path(chosen["model"]).name)
+    try:
+        export(ExportOptions(**chosen), Steps())
+    except UserVLMError as error:
+        print(f"export stopped: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="export.py",
+        description="Turn a PaliGemma 2 checkpoint into a bundle for the CPU and prove them equal.",
+    )
+    parser.add_argument("--model", default=str(POCKET), metavar="DIR_OR_HUB_ID", help="default: the pocket model")
+    parser.add_argument("--revision", help="branch or commit of the hub repository")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the bundle; default: bundles/<name>")
+    parser.add_argument("--quant", choices=("q4_k_m", "q4_0", "q8_0", "f16"), help="language model; default: q4_k_m")
+    parser.add_argument("--vision", choices=("int8", "fp32"), help="vision encoder; default: int8")
+    parser.add_argument("--template", type=_unescaped, help=r"text around {question}, e.g. '{question}\n'")
+    parser.add_argument("--cases", type=int, help="pairs of picture and question to compare on; default: 16")
+    parser.add_argument("--force", action="store_true", help="export again even if the bundle is there")
+    return parser
+
+
+def _unescaped(text: str) -> str:
+    return text.replace("\\n", "\n")
+
+
+if __name__ == "__main__":
+    # This folder stands first in sys.path, where its modules would shadow other top-level names.
+    sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "converters"]
+    sys.exit(main())

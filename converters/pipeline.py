@@ -1,0 +1,153 @@
+"""The export itself: a checkpoint goes in, a bundle proven equal to it comes out.
+
+Owns: the order of the steps and what the caller may choose. Every step is another module's work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from uservlm.converters import names
+from uservlm.converters.cases import calibration_pictures
+from uservlm.converters.checkpoint import Checkpoint, locate, open_checkpoint
+from uservlm.converters.describe import RECIPE_FILE, describe, is_made_by, read_pixels, write_recipe
+from uservlm.converters.errors import ConversionError
+from uservlm.converters.language_gguf import write_language
+from uservlm.converters.output import staged, tidy
+from uservlm.converters.progress import Steps
+from uservlm.converters.quantise import QUANTISATIONS, UNQUANTISED, quantise
+from uservlm.converters.vision_onnx import INT8_COSINE, export_vision, lowest_cosine, shrink_vision
+from uservlm.models.prompt import TEMPLATE
+from uservlm.runtime.bundle import LANGUAGE_FILE, VISION_FILE, Precision, Prompt
+from uservlm.runtime.image import to_pixels
+
+VISIONS = ("int8", "fp32")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the caller may choose."""
+
+    model: str | Path
+    """A checkpoint's folder, or a hub id such as `ACIDE/User-VLM-3B-base`."""
+    out: Path
+    """Folder of the bundle."""
+    quant: str = "q4_k_m"
+    """Weights of the language model, one of QUANTISATIONS."""
+    vision: str = "int8"
+    """Weights of the vision encoder, one of VISIONS."""
+    template: str = TEMPLATE
+    """Text around a question; PaliGemma's own models take `{question}` and a newline."""
+    revision: str | None = None
+    """Branch or commit of the hub repository."""
+    cases: int = 16
+    """Pairs of picture and question the bundle is compared on."""
+    force: bool = False
+    """Export again even when the bundle is there already."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no export could be made of.
+
+        Raises:
+            ConversionError: names the option and what it may be.
+        """
+        if self.quant not in QUANTISATIONS:
+            raise ConversionError(f"quant is {self.quant!r}, not one of {', '.join(QUANTISATIONS)}")
+        if self.vision not in VISIONS:
+            raise ConversionError(f"vision is {self.vision!r}, not one of {', '.join(VISIONS)}")
+        if self.template.count("{question}") != 1 or not self.template.endswith("\n"):
+            raise ConversionError(f"template {self.template!r} must hold {{question}} once and end in a newline")
+        if self.cases < 1:
+            raise ConversionError(f"cases is {self.cases}, but without one nothing is proven")
+
+
+def export(options: ExportOptions, steps: Steps | None = None) -> Path:
+    """Make the bundle, unless the very same one is there, and give its folder.
+
+    Raises:
+        CheckpointError, TokenizerError, ConversionError, OutputError: see those classes.
+        ParityError: the bundle does not answer like the checkpoint; nothing is left of it.
+    """
+    steps = steps or Steps(quiet=True)
+    origin = locate(options.model, options.revision)
+    recipe = write_recipe(origin, options.quant, options.vision, options.template, options.cases)
+    tidy(options.out)
+    if not options.force and is_made_by(options.out, recipe):
+        steps.say(f"{options.out} is up to date with {origin.model}; --force exports it again")
+        return options.out
+    with staged(options.out) as folder, _modest_libraries():
+        with steps.step("reading the checkpoint"):
+            checkpoint = open_checkpoint(origin)
+        (folder / RECIPE_FILE).write_text(recipe.to_json(), encoding="utf-8")
+        _make_language(checkpoint, folder, options.quant, steps)
+        vision = _make_vision(checkpoint, folder, options.vision, steps)
+        _prove(checkpoint, folder, Precision(options.quant, vision), options, steps)
+    steps.say(f"{options.out} is ready")
+    return options.out
+
+
+def _prove(checkpoint: Checkpoint, folder: Path, precision: Precision, options: ExportOptions, steps: Steps) -> None:
+    """Measure the bundle against the checkpoint and write both into its manifest."""
+    prompt = Prompt(options.template)
+    describe(checkpoint, folder, precision, prompt)
+
+
+def _make_language(checkpoint: Checkpoint, folder: Path, quant: str, steps: Steps) -> None:
+    target = folder / LANGUAGE_FILE
+    written = target if quant in UNQUANTISED else folder / "language.f16.gguf"
+    total = names.weights(checkpoint.shape, names.LANGUAGE)
+    with steps.step("language model -> GGUF", total) as advance:
+        write_language(checkpoint, written, half=quant != "f32", advance=advance)
+    if written != target:
+        with steps.step(f"language model -> {quant}"):
+            quantise(written, target, quant)
+        written.unlink()
+
+
+def _make_vision(checkpoint: Checkpoint, folder: Path, wanted: str, steps: Steps) -> str:
+    """Write the graph and give the precision it ended up with."""
+    target = folder / VISION_FILE
+    with steps.step("vision encoder + projector -> ONNX"):
+        whole = export_vision(checkpoint, target)
+    if wanted == "fp32":
+        return wanted
+    small = folder / "vision.int8.onnx"
+    with steps.step("vision encoder -> int8"):
+        shrink_vision(target, small)
+        pictures = [to_pixels(picture, read_pixels(checkpoint)) for picture in calibration_pictures()]
+        cosine = lowest_cosine(target, small, pictures)
+    if cosine < INT8_COSINE:
+        small.unlink()
+        steps.warn(
+            f"int8 vision gives a mean-token cosine of {cosine:.4f} (needed {INT8_COSINE}): "
+            "the bundle keeps it in fp32, larger and slower"
+        )
+        return "fp32"
+    for file in whole:
+        file.unlink()
+    small.rename(target)
+    return wanted
+
+
+@contextmanager
+def _modest_libraries() -> Iterator[None]:
+    """Keep libraries from talking where they have nothing to say; errors and warnings of ours stay."""
+    import warnings
+
+    import torch
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with warnings.catch_warnings():
+            # The tracer warns of sizes fixed at export, which is meant; N and S never change.
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+            # optimum chooses torch's older exporter, which says so.
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(torch|optimum)\b")
+            yield
+    finally:
+        logging.set_verbosity(level)

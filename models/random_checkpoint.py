@@ -1,0 +1,179 @@
+"""A tiny PaliGemma 2 with random weights, saved as transformers saves the real one.
+
+Owns: a handful of shapes no two mechanisms of which look alike, and weights large enough that the
+answer depends on picture and question. For tests: it knows no person and no language.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PaliGemmaConfig, PaliGemmaForConditionalGeneration
+
+TOKENIZER_FILES = (
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+@dataclass(frozen=True)
+class RandomShape:
+    """Sizes of a random checkpoint, by the names of config.json."""
+
+    image_size: int = 112
+    patch_size: int = 14
+    vision_width: int = 96
+    vision_feed_forward: int = 160
+    vision_layers: int = 2
+    vision_heads: int = 4
+    width: int = 256
+    feed_forward: int = 512
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 64
+    query_pre_attn_scalar: float = 64
+    padding_rows: int = 50
+    """Embedding rows beyond the vocabulary, at least; their number is rounded up to a multiple of 64."""
+
+
+SHAPES: dict[str, RandomShape] = {
+    "square": RandomShape(),
+    "small": RandomShape(
+        image_size=56, vision_width=64, vision_feed_forward=96, width=128, feed_forward=256, layers=2,
+        kv_heads=1, head_dim=32, query_pre_attn_scalar=32,
+    ),
+    "narrow_heads": RandomShape(image_size=56, heads=8, kv_heads=4, head_dim=48, query_pre_attn_scalar=48, layers=3),
+    "scaled_queries": RandomShape(image_size=56, head_dim=32, query_pre_attn_scalar=144, layers=3),
+}  # fmt: skip
+"""square is the default; narrow_heads has head_dim ≠ width / heads; scaled_queries has a query scale
+of its own, as the 27B of Gemma 2."""
+
+
+def write_random_checkpoint(
+    folder: Path,
+    tokenizer: Path,
+    shape: RandomShape = SHAPES["square"],
+    seed: int = 0,
+    dtype: str = "bfloat16",
+) -> Path:
+    """Save a checkpoint into `folder` and return it.
+
+    Args:
+        folder: made if it is not there.
+        tokenizer: folder whose tokenizer files are copied; it must know `<image>`.
+        shape: sizes.
+        seed: fixes every weight.
+        dtype: bfloat16, float16 or float32, of the stored weights.
+    """
+    import torch
+    from transformers import PaliGemmaForConditionalGeneration
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER_FILES:
+        if (tokenizer / name).is_file():
+            shutil.copy(tokenizer / name, folder / name)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = PaliGemmaForConditionalGeneration(_config(shape, tokenizer))
+        _draw(model)
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(_preprocessor(shape), encoding="utf-8")
+    return folder
+
+
+def _config(shape: RandomShape, tokenizer: Path) -> PaliGemmaConfig:
+    from transformers import AutoTokenizer, PaliGemmaConfig
+
+    words = AutoTokenizer.from_pretrained(tokenizer)
+    rows = -(-(len(words) + shape.padding_rows) // 64) * 64
+    return PaliGemmaConfig(
+        image_token_index=words.convert_tokens_to_ids("<image>"),
+        projection_dim=shape.width,
+        hidden_size=shape.width,
+        pad_token_id=words.pad_token_id,
+        eos_token_id=words.eos_token_id,
+        bos_token_id=words.bos_token_id,
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "image_size": shape.image_size,
+            "patch_size": shape.patch_size,
+            "hidden_size": shape.vision_width,
+            "intermediate_size": shape.vision_feed_forward,
+            "num_hidden_layers": shape.vision_layers,
+            "num_attention_heads": shape.vision_heads,
+            "projection_dim": shape.width,
+            "vision_use_head": False,
+        },
+        text_config={
+            "model_type": "gemma2",
+            "vocab_size": rows,
+            "hidden_size": shape.width,
+            "intermediate_size": shape.feed_forward,
+            "num_hidden_layers": shape.layers,
+            "num_attention_heads": shape.heads,
+            "num_key_value_heads": shape.kv_heads,
+            "head_dim": shape.head_dim,
+            "query_pre_attn_scalar": shape.query_pre_attn_scalar,
+            "pad_token_id": words.pad_token_id,
+            "eos_token_id": words.eos_token_id,
+            "bos_token_id": words.bos_token_id,
+        },
+    )
+
+
+def _draw(model: PaliGemmaForConditionalGeneration) -> None:
+    """Fill every weight: norms off their rest, matrices keeping the size of what they are fed."""
+    import torch
+
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.copy_(torch.randn_like(weight) * _spread(name, weight) + _centre(name))
+
+
+def _spread(name: str, weight: torch.Tensor) -> float:
+    if "embed_tokens" in name or "lm_head" in name:
+        # The head is tied: the last norm gives rows of length √width, so this is the logits' std.
+        return float(2.0 / weight.shape[1] ** 0.5)
+    if weight.ndim == 1:
+        return 0.1
+    if "position_embedding" in name:
+        return 0.5
+    fan_in = weight[0].numel()
+    gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.0
+    return float(gain / fan_in**0.5)
+
+
+def _centre(name: str) -> float:
+    # Gemma's norms rest at 0 (they add 1 themselves), SigLIP's at 1.
+    siglip_norm = "vision_tower" in name and "norm" in name and name.endswith("weight")
+    return 1.0 if siglip_norm else 0.0
+
+
+def _preprocessor(shape: RandomShape) -> str:
+    side = shape.image_size
+    return json.dumps(
+        {
+            "image_processor_type": "SiglipImageProcessor",
+            "processor_class": "PaliGemmaProcessor",
+            "do_resize": True,
+            "do_rescale": True,
+            "do_normalize": True,
+            "rescale_factor": 1 / 255,
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_std": [0.5, 0.5, 0.5],
+            "image_seq_length": (side // shape.patch_size) ** 2,
+            "resample": 3,
+            "size": {"height": side, "width": side},
+        },
+        indent=2,
+    )

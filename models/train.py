@@ -1,0 +1,244 @@
+"""Train the pocket model again, from a seed: `python -m uservlm.models.train`.
+
+Owns: the order of the stages, their lengths, and the files between them. Each stage leaves one
+file in the work folder and is skipped when that file is there, so a stopped training goes on where
+it was, and stages that need nothing of each other (tower, words) can run side by side.
+
+1. `pictures`     draw the training people
+2. `tower`        ours: the vision tower learns attributes (stands in for SigLIP's pretraining)
+3. `words`        ours: the language model reads and answers text alone (for Gemma's pretraining)
+4. `captions`     ours: projector and language model learn to describe what the tower sees
+5. `alignment`    the paper's first stage: the projector alone, on descriptions
+6. `instruction`  the paper's second stage: a LoRA on the language model, on questions of users
+7. `checkpoint`   merge, round to bfloat16, write Hugging Face layout and the adapter beside it
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file, save_file
+
+from uservlm.models.architecture import IMAGE_SIZE, PIECES, pocket_config
+from uservlm.models.dialogues import corpus, describe, sample_dialogue, text_only
+from uservlm.models.people import random_scene
+from uservlm.models.pictures import scene_at, write_squares
+from uservlm.models.prompt import TEMPLATE
+from uservlm.models.tower import Schedule, labels_of, to_tensor, train_tower
+from uservlm.models.tuning import Batch, collate, encode_example, project, tune
+from uservlm.models.vocabulary import train_vocabulary
+
+if TYPE_CHECKING:
+    from transformers import PaliGemmaForConditionalGeneration
+
+LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+"""User-VLM's own targets, named so that the tower's layers of the same names stay frozen."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides the result besides the code."""
+
+    seed: int = 1
+    pictures: int = 120_000
+    tower: Schedule = Schedule(steps=1500, batch=128, rate=1e-3)
+    words: Schedule = Schedule(steps=1400, batch=128, rate=3e-3)
+    captions: Schedule = Schedule(steps=500, batch=128, rate=1.5e-3)
+    alignment: Schedule = Schedule(steps=80, batch=128, rate=1e-3)
+    instruction: Schedule = Schedule(steps=900, batch=128, rate=2e-3)
+    questions_per_picture: int = 4
+    lora_rank: int = 16
+    lora_alpha: int = 32
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The work folder and what every stage needs from it."""
+
+    folder: Path
+    recipe: Recipe
+    threads: int
+
+    def file(self, stage: str) -> Path:
+        """Where a stage leaves its weights."""
+        return self.folder / f"{stage}.safetensors"
+
+    def squares(self) -> npt.NDArray[np.uint8]:
+        """Training pictures, uint8 [pictures, size, size, 3], drawn if they are not there yet."""
+        path = self.folder / f"pictures-{self.recipe.seed}.npy"
+        return write_squares(path, self.recipe.seed, self.recipe.pictures, IMAGE_SIZE, self.threads)
+
+    def tokenizer(self) -> Any:
+        """The vocabulary, trained if it is not there yet."""
+        from transformers import AutoTokenizer
+
+        folder = self.folder / "tokenizer"
+        if not (folder / "tokenizer.json").exists():
+            rng = np.random.default_rng(self.recipe.seed)
+            scenes = [random_scene(rng) for _ in range(4000)]
+            train_vocabulary(corpus(self.recipe.seed, scenes, TEMPLATE), folder, PIECES)
+        return AutoTokenizer.from_pretrained(folder)
+
+    def model(self, *stages: str) -> PaliGemmaForConditionalGeneration:
+        """A fresh model with the weights that the named stages left, later ones winning."""
+        from transformers import PaliGemmaForConditionalGeneration
+
+        torch.manual_seed(self.recipe.seed)
+        model = PaliGemmaForConditionalGeneration._from_config(pocket_config(), attn_implementation="eager")
+        state = model.state_dict()
+        for stage in stages:
+            for name, tensor in load_file(self.file(stage)).items():
+                state[name].copy_(tensor)
+        return model.train()
+
+    def save(self, stage: str, model: torch.nn.Module, *parts: str) -> None:
+        """Write the parameters whose names start with one of `parts`."""
+        kept = {n: p.detach().contiguous() for n, p in model.named_parameters() if n.startswith(parts)}
+        part = self.file(stage).with_suffix(".part")
+        save_file(kept, part)
+        part.rename(self.file(stage))
+
+
+TOWER, PROJECTOR, LANGUAGE = "model.vision_tower", "model.multi_modal_projector", "model.language_model"
+
+
+def make_pictures(shop: Workshop) -> None:
+    """Stage 1."""
+    shop.squares()
+
+
+def make_tower(shop: Workshop) -> None:
+    """Stage 2."""
+    squares, recipe = shop.squares(), shop.recipe
+    labels = np.array([labels_of(scene_at(recipe.seed, i)) for i in range(len(squares))])
+    model = shop.model()
+    model.model.vision_tower = train_tower(squares, labels, recipe.tower, recipe.seed, _say).tower
+    shop.save("tower", model, TOWER)
+
+
+def make_words(shop: Workshop) -> None:
+    """Stage 3."""
+    model, tokenizer = shop.model(), shop.tokenizer()
+    rng = np.random.default_rng([shop.recipe.seed, 3])
+
+    def next_batch() -> Batch:
+        pairs = [text_only(rng) for _ in range(shop.recipe.words.batch)]
+        return collate([encode_example(tokenizer, q, a) for q, a in pairs], None)
+
+    tune(model, model.model.language_model.parameters(), next_batch, shop.recipe.words, _say)
+    shop.save("words", model, LANGUAGE)
+
+
+def make_captions(shop: Workshop) -> None:
+    """Stage 4: half of the steps stay on text, so that the words are not forgotten."""
+    model, tokenizer, recipe = shop.model("tower", "words"), shop.tokenizer(), shop.recipe
+    rng = np.random.default_rng([recipe.seed, 4])
+    picture = _picture_batches(shop, model, tokenizer, rng, recipe.captions.batch, 1, caption=True)
+
+    def next_batch() -> Batch:
+        if rng.random() < 0.7:
+            return picture()
+        pairs = [text_only(rng) for _ in range(recipe.captions.batch)]
+        return collate([encode_example(tokenizer, q, a) for q, a in pairs], None)
+
+    trained = [*model.model.multi_modal_projector.parameters(), *model.model.language_model.parameters()]
+    tune(model, trained, next_batch, recipe.captions, _say)
+    shop.save("captions", model, PROJECTOR, LANGUAGE)
+
+
+def make_alignment(shop: Workshop) -> None:
+    """Stage 5: as in the paper, only the projector moves."""
+    model, tokenizer, recipe = shop.model("tower", "captions"), shop.tokenizer(), shop.recipe
+    rng = np.random.default_rng([recipe.seed, 5])
+    next_batch = _picture_batches(shop, model, tokenizer, rng, recipe.alignment.batch, 1, caption=True)
+    tune(model, model.model.multi_modal_projector.parameters(), next_batch, recipe.alignment, _say)
+    shop.save("alignment", model, PROJECTOR)
+
+
+def make_instruction(shop: Workshop) -> None:
+    """Stage 6: a LoRA as User-VLM's; vision and projector are frozen."""
+    from peft import LoraConfig, get_peft_model
+
+    tokenizer, recipe = shop.tokenizer(), shop.recipe
+    rng = np.random.default_rng([recipe.seed, 6])
+    base = shop.model("tower", "captions", "alignment")
+    config = LoraConfig(r=recipe.lora_rank, lora_alpha=recipe.lora_alpha, target_modules=LORA_TARGETS)
+    wrapped: Any = get_peft_model(base, config)
+    next_batch = _picture_batches(
+        shop, base, tokenizer, rng, recipe.instruction.batch, recipe.questions_per_picture, caption=False
+    )
+    lora = [p for n, p in base.named_parameters() if "lora_" in n]
+    tune(base, lora, next_batch, recipe.instruction, _say, weight_decay=0.0)
+    wrapped.save_pretrained(shop.folder / "adapter")
+    merged = wrapped.merge_and_unload()
+    shop.save("instruction", merged, LANGUAGE)
+
+
+def _picture_batches(
+    shop: Workshop,
+    model: PaliGemmaForConditionalGeneration,
+    tokenizer: Any,
+    rng: np.random.Generator,
+    size: int,
+    repeat: int,
+    caption: bool,
+) -> Callable[[], Batch]:
+    squares = shop.squares()
+
+    def next_batch() -> Batch:
+        chosen = np.sort(rng.choice(len(squares), size // repeat, replace=False))
+        examples = []
+        for index in chosen:
+            scene = scene_at(shop.recipe.seed, int(index))
+            for _ in range(repeat):
+                if caption:
+                    examples.append(encode_example(tokenizer, None, describe(scene)))
+                else:
+                    dialogue = sample_dialogue(scene, rng)
+                    examples.append(encode_example(tokenizer, dialogue.question, dialogue.answer))
+        return collate(examples, project(model, to_tensor(squares[chosen]), repeat))
+
+    return next_batch
+
+
+STAGES: dict[str, Callable[[Workshop], None]] = {
+    "pictures": make_pictures,
+    "tower": make_tower,
+    "words": make_words,
+    "captions": make_captions,
+    "alignment": make_alignment,
+    "instruction": make_instruction,
+}
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> int:
+    """Run the stages that are not done yet."""
+    parser = argparse.ArgumentParser(description="Train the pocket model from a seed.")
+    parser.add_argument("--work", type=Path, default=Path(".cache/pocket"), help="folder for what stages leave")
+    parser.add_argument("--only", choices=STAGES, help="run this stage alone")
+    parser.add_argument("--threads", type=int, default=2, help="processor cores to use")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
+    shop = Workshop(options.work, Recipe(), options.threads)
+    for name in [options.only] if options.only else STAGES:
+        if not shop.file(name).exists():
+            _say(f"— {name}")
+            STAGES[name](shop)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

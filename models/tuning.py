@@ -1,0 +1,149 @@
+"""Stages 2 to 4: the language model learns words, then the picture, then to answer who asks.
+
+Owns: how dialogues become batches under PaliGemma's prefix mask, the loss, and the training loop.
+Knows nothing of which sentences are said (`dialogues.py`), how people look (`drawing.py`) or in
+which order stages come (`train.py`). The mask is built here rather than by transformers because
+one batch holds prefixes of different lengths.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from uservlm.models.prompt import TEMPLATE
+from uservlm.models.tower import Schedule
+
+if TYPE_CHECKING:
+    from transformers import PaliGemmaForConditionalGeneration
+
+PAD, EOS, BOS = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids of one dialogue; the image rows come before the prompt."""
+
+    prompt: tuple[int, ...]
+    """`<bos>`, the filled template."""
+    answer: tuple[int, ...]
+    """The answer, `<eos>`."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Dialogues of one length class, ready for the language model."""
+
+    ids: torch.Tensor
+    """int64 [b, t]: prompt, answer, padding."""
+    prompt_lengths: torch.Tensor
+    """int64 [b]."""
+    lengths: torch.Tensor
+    """int64 [b]: prompt and answer."""
+    images: torch.Tensor | None
+    """float32 [b, N, d]: projected image features, or None for text alone."""
+
+
+def encode_example(tokenizer: Any, question: str | None, answer: str) -> Example:
+    """Tokenise; `question=None` is a caption: nothing but the newline stands before it."""
+    text = "\n" if question is None else TEMPLATE.replace("{question}", question)
+    prompt = tokenizer.encode(text, add_special_tokens=False)
+    return Example((BOS, *prompt), (*tokenizer.encode(answer, add_special_tokens=False), EOS))
+
+
+def collate(examples: list[Example], images: torch.Tensor | None) -> Batch:
+    """Pad on the right."""
+    whole = [e.prompt + e.answer for e in examples]
+    ids = torch.full((len(whole), max(map(len, whole))), PAD)
+    for row, tokens in enumerate(whole):
+        ids[row, : len(tokens)] = torch.tensor(tokens)
+    prompts = torch.tensor([len(e.prompt) for e in examples])
+    return Batch(ids, prompts, torch.tensor([len(w) for w in whole]), images)
+
+
+def prefix_mask(prefix: torch.Tensor, lengths: torch.Tensor, total: int) -> torch.Tensor:
+    """Additive float32 [b, 1, total, total]: the prefix sees itself whole, the answer what precedes it."""
+    at = torch.arange(total)
+    causal = at[None, :, None] >= at[None, None, :]
+    seen = (causal | (at[None, None, :] < prefix[:, None, None])) & (at < lengths[:, None])[:, None, :]
+    return torch.zeros(len(prefix), 1, total, total).masked_fill_(~seen[:, None], -1e9)
+
+
+def answer_logits(model: PaliGemmaForConditionalGeneration, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits [m, rows] before every answer token, the tokens [m], and the row [m] each belongs to."""
+    language = model.model.language_model
+    rows = language.embed_tokens(batch.ids)
+    shift = 0
+    if batch.images is not None:
+        shift = batch.images.shape[1]
+        rows = torch.cat([batch.images / rows.shape[-1] ** 0.5, rows], dim=1)
+    prefix, lengths, total = batch.prompt_lengths + shift, batch.lengths + shift, rows.shape[1]
+    mask = prefix_mask(prefix, lengths, total)
+    hidden = language(
+        inputs_embeds=rows,
+        attention_mask={"full_attention": mask, "sliding_attention": mask},
+        use_cache=False,
+    ).last_hidden_state
+    at = torch.arange(total)
+    before = (at >= prefix[:, None] - 1) & (at < lengths[:, None] - 1)
+    row, column = before.nonzero(as_tuple=True)
+    logits = (hidden[row, column] @ language.embed_tokens.weight.T).float()
+    cap = model.config.text_config.final_logit_softcapping
+    return torch.tanh(logits / cap) * cap, batch.ids[row, column + 1 - shift], row
+
+
+def project(model: PaliGemmaForConditionalGeneration, pixels: torch.Tensor, repeat: int) -> torch.Tensor:
+    """User embeddings [b · repeat, N, d] of pictures; the tower itself is never trained here."""
+    with torch.no_grad():
+        seen = model.model.vision_tower(pixel_values=pixels).last_hidden_state
+    return model.model.multi_modal_projector(seen).repeat_interleave(repeat, dim=0)  # type: ignore[no-any-return]
+
+
+def tune(
+    model: PaliGemmaForConditionalGeneration,
+    parameters: Iterable[nn.Parameter],
+    next_batch: Callable[[], Batch],
+    schedule: Schedule,
+    log: Callable[[str], None] = print,
+    weight_decay: float = 0.01,
+) -> None:
+    """Train `parameters` and nothing else on what `next_batch` gives."""
+    chosen = list(parameters)
+    model.requires_grad_(False)
+    for parameter in chosen:
+        parameter.requires_grad_(True)
+    optimiser = torch.optim.AdamW(chosen, lr=schedule.rate, weight_decay=weight_decay, betas=(0.9, 0.98))
+    began, loss_mean, exact_mean = time.monotonic(), 0.0, 0.0
+    for step in range(schedule.steps):
+        spent = time.monotonic() - began
+        done = spent / schedule.seconds if schedule.seconds else step / schedule.steps
+        if done >= 1:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = schedule.rate_at(done)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, tokens, row = answer_logits(model, next_batch())
+        loss = nn.functional.cross_entropy(logits, tokens)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(chosen, 1.0)
+        optimiser.step()
+        keep = min(0.95, step / (step + 1))
+        loss_mean = keep * loss_mean + (1 - keep) * loss.item()
+        exact_mean = keep * exact_mean + (1 - keep) * fully_right(logits, tokens, row).mean().item()
+        if step % 25 == 0:
+            log(f"step {step} {spent:.0f}s {done:.2f} loss {loss_mean:.4f} fully right {exact_mean:.3f}")
+
+
+def fully_right(logits: torch.Tensor, tokens: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
+    """Per dialogue, 1.0 where every answer token is the most likely one, else 0.0.
+
+    This is exactly when greedy decoding would give the right answer, so no decoding is needed.
+    """
+    hit = (logits.argmax(-1) == tokens).float()
+    return torch.ones(int(row.max()) + 1).scatter_reduce(0, row, hit, "amin")

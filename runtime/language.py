@@ -1,0 +1,293 @@
+"""Tokens and rows in, logits and text out: the only file that knows llama.cpp.
+
+Owns: the model, its context and KV cache, tokenising, decoding and sampling, with every return code
+checked. Knows nothing of prompts, pictures or users; a sequence is a number to it. llama.cpp guards
+its own invariants with aborts that end the process, so what could trip them is checked here first.
+Not safe to use from several threads at once, except `tokenize`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from uservlm.runtime.answers import GenerationOptions
+from uservlm.runtime.errors import BundleError, EngineError
+from uservlm.runtime.room import Room
+
+_LOG = logging.getLogger("uservlm.llama")
+_WARNING, _ERROR, _CONTINUED = 3, 4, 5
+"""ggml_log_level (ggml/include/ggml.h); llama-cpp-python 0.3.36's own table is one off."""
+
+PENALTY_WINDOW: Final = 64
+"""Answer tokens that `repeat_penalty` looks back on, llama.cpp's own default."""
+
+
+class LanguageModel:
+    """A GGUF model with one context whose KV cells are shared by all sequences."""
+
+    def __init__(self, path: Path, room: Room, threads: int) -> None:
+        """Load the model.
+
+        Args:
+            path: `language.gguf`, already checked by `weights.py`.
+            room: sizes of the context; llama.cpp rounds the cells up.
+            threads: for prefill and decoding.
+
+        Raises:
+            BundleError: llama.cpp refuses the file.
+            EngineError: there is not enough memory for the context.
+        """
+        self._lib = lib = _library()
+        model = lib.llama_model_load_from_file(str(path).encode(), _model_params(lib, room))
+        if not model:
+            raise BundleError(f"{path}: llama.cpp cannot load it ({_last_error()}); export the bundle again")
+        self._context = lib.llama_init_from_model(model, _context_params(lib, room, threads))
+        if not self._context:
+            lib.llama_model_free(model)
+            raise EngineError(f"llama.cpp cannot make a context of {room.cells} cells ({_last_error()})")
+        self._close = weakref.finalize(self, _free, lib, self._context, model)
+        self._vocab = lib.llama_model_get_vocab(model)
+        self._memory = lib.llama_get_memory(self._context)
+        self.vocabulary: int = lib.llama_vocab_n_tokens(self._vocab)
+        self.width: int = lib.llama_model_n_embd(model)
+        self.bos: int = lib.llama_vocab_bos(self._vocab)
+        self.cells: int = lib.llama_n_ctx(self._context)
+        self.block: int = lib.llama_n_ubatch(self._context)
+        self._sequences = room.sequences
+
+    def close(self) -> None:
+        """Free the native memory; the object is of no use afterwards."""
+        self._close()
+
+    def tokenize(self, text: str) -> list[int]:
+        """Split text into tokens, without `<bos>`; "<eos>" and the like in it stay plain text.
+
+        Raises:
+            EngineError: llama.cpp cannot.
+        """
+        data = text.encode("utf-8")
+        room = len(data) + 8  # a byte makes at most one token
+        tokens = (ctypes.c_int32 * room)()
+        count = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, room, False, False)
+        if count < 0:
+            raise EngineError(f"llama.cpp cannot tokenise a text of {len(data)} bytes (code {count})")
+        return list(tokens[:count])
+
+    def piece(self, token: int) -> bytes:
+        """Give the bytes of one token, possibly a part of a character; nothing for control tokens."""
+        buffer = ctypes.create_string_buffer(256)
+        count = self._lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        if count < 0:  # the piece is longer: -count bytes
+            buffer = ctypes.create_string_buffer(-count)
+            count = self._lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+        if count < 0:
+            raise EngineError(f"llama.cpp cannot spell token {token} (code {count})")
+        return buffer.raw[:count]
+
+    def ends(self, token: int) -> bool:
+        """Whether this token ends an answer."""
+        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+
+    def decode_rows(self, rows: npt.NDArray[np.float32], sequence: int, *, causal: bool) -> None:
+        """Append float32 [n, d] to a sequence; every row sees the whole block unless causal.
+
+        Raises:
+            EngineError: wrong shape, block too long, no cells left, or llama.cpp failed.
+        """
+        if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != self.width:
+            raise EngineError(f"rows are {rows.dtype} {rows.shape}, not float32 (n, {self.width})")
+        data = np.ascontiguousarray(rows)
+        self._decode(len(data), sequence, causal, embd=_pointer(data, ctypes.c_float))
+
+    def decode_tokens(self, tokens: Sequence[int], sequence: int, *, causal: bool) -> None:
+        """Append tokens to a sequence; see `decode_rows`."""
+        data = np.asarray(tokens, dtype=np.int32)
+        self._decode(len(data), sequence, causal, token=_pointer(data, ctypes.c_int32))
+
+    def logits(self) -> npt.NDArray[np.float32]:
+        """Give a copy of the logits of the last position decoded: float32 [vocabulary].
+
+        Raises:
+            EngineError: nothing was decoded, or they are not finite.
+        """
+        pointer = self._lib.llama_get_logits_ith(self._context, -1)
+        if not pointer:
+            raise EngineError("llama.cpp has no logits: nothing was decoded")
+        logits = np.array(np.ctypeslib.as_array(pointer, (self.vocabulary,)), dtype=np.float32)
+        if not np.isfinite(logits).all():
+            raise EngineError("the language model gave logits that are not finite: export the bundle again")
+        return logits
+
+    def copy(self, source: int, target: int) -> None:
+        """Let `target` share all cells of `source`; no cell is computed or moved."""
+        self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def drop(self, sequence: int) -> None:
+        """Empty a sequence; cells that no other sequence shares become free."""
+        if not self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1):
+            raise EngineError(f"llama.cpp cannot remove sequence {sequence}")
+
+    def length(self, sequence: int) -> int:
+        """Give the number of positions in a sequence."""
+        return int(self._lib.llama_memory_seq_pos_max(self._memory, sequence)) + 1
+
+    @contextmanager
+    def sampler(self, options: GenerationOptions, sequence: int) -> Iterator[Sampler]:
+        """Lend llama.cpp's own samplers, chained as its command line does, for one sequence."""
+        chain = self._lib.llama_sampler_chain_init(self._lib.llama_sampler_chain_default_params())
+        try:
+            for step in _sampler_steps(self._lib, self.vocabulary, options):
+                self._lib.llama_sampler_chain_add(chain, step)
+            yield Sampler(self, chain, sequence)
+        finally:
+            self._lib.llama_sampler_free(chain)
+
+    def _decode(self, count: int, sequence: int, causal: bool, **data: Any) -> None:
+        """Decode one batch whose last position gives logits.
+
+        llama_decode aborts the process when a batch is longer than n_batch, or a non-causal one
+        longer than n_ubatch (src/llama-context.cpp), and answers 1 when no cells are free.
+        """
+        if not 0 < count <= self.block or not 0 <= sequence < self._sequences:
+            raise EngineError(f"a block of {count} positions for sequence {sequence}: at most {self.block}")
+        start = self.length(sequence)
+        positions = np.arange(start, start + count, dtype=np.int32)
+        ones, wanted = np.ones(count, dtype=np.int32), np.zeros(count, dtype=np.int8)
+        wanted[-1] = 1
+        owner = ctypes.pointer(ctypes.c_int32(sequence))
+        owners = (ctypes.POINTER(ctypes.c_int32) * count)(*[owner] * count)
+        batch = self._lib.llama_batch(
+            n_tokens=count,
+            pos=_pointer(positions, ctypes.c_int32),
+            n_seq_id=_pointer(ones, ctypes.c_int32),
+            seq_id=owners,
+            logits=_pointer(wanted, ctypes.c_int8),
+            **data,
+        )
+        self._lib.llama_set_causal_attn(self._context, causal)
+        try:
+            code = self._lib.llama_decode(self._context, batch)
+        finally:
+            self._lib.llama_set_causal_attn(self._context, True)
+        if code != 0:
+            why = {1: "no KV cells are free", 2: "aborted"}.get(code, _last_error())
+            raise EngineError(f"llama.cpp could not decode {count} positions (code {code}): {why}")
+
+
+class Sampler:
+    """Continues one sequence, token by token."""
+
+    def __init__(self, language: LanguageModel, chain: Any, sequence: int) -> None:
+        self._language, self._chain, self._sequence = language, chain, sequence
+
+    def draw(self) -> int:
+        """Draw from the logits of the last position decoded, and note the token for the penalties."""
+        lib, context = self._language._lib, self._language._context
+        return int(lib.llama_sampler_sample(self._chain, context, -1))
+
+    def advance(self, token: int) -> None:
+        """Append a token to the sequence.
+
+        Raises:
+            EngineError: llama.cpp failed.
+        """
+        self._language.decode_tokens((token,), self._sequence, causal=True)
+
+
+def _model_params(lib: ModuleType, room: Room) -> Any:
+    params = lib.llama_model_default_params()
+    params.n_gpu_layers = 0
+    # transformers 4.57 gives PaliGemma's own mask to all layers: no layer has a window. llama.cpp
+    # applies one even inside a non-causal block, so it is set wider than any sequence can be.
+    overrides = (lib.llama_model_kv_override * 2)()
+    overrides[0].tag = lib.LLAMA_KV_OVERRIDE_TYPE_INT
+    overrides[0].key = b"gemma2.attention.sliding_window"
+    overrides[0].value.val_i64 = max(room.cells, 4096)
+    params.kv_overrides = overrides
+    return params
+
+
+def _context_params(lib: ModuleType, room: Room, threads: int) -> Any:
+    params = lib.llama_context_default_params()
+    params.n_ctx = room.cells
+    params.n_batch = params.n_ubatch = room.block
+    params.n_seq_max = room.sequences
+    # The default reserves logits for a whole batch: n_batch × 257 216 × 4 bytes.
+    params.n_outputs_max = room.sequences
+    params.n_threads = params.n_threads_batch = threads
+    params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED  # slower here (DESIGN section 6)
+    params.swa_full = True
+    params.kv_unified = True
+    params.no_perf = True
+    return params
+
+
+def _sampler_steps(lib: ModuleType, vocabulary: int, options: GenerationOptions) -> Iterator[Any]:
+    if options.repeat_penalty != 1:
+        yield lib.llama_sampler_init_penalties(vocabulary, PENALTY_WINDOW, options.repeat_penalty, 0.0, 0.0)
+    if options.temperature == 0:
+        yield lib.llama_sampler_init_greedy()
+        return
+    yield lib.llama_sampler_init_top_k(options.top_k)
+    yield lib.llama_sampler_init_top_p(options.top_p, 1)
+    yield lib.llama_sampler_init_min_p(options.min_p, 1)
+    yield lib.llama_sampler_init_temp(options.temperature)
+    seed = lib.LLAMA_DEFAULT_SEED if options.seed is None else options.seed
+    yield lib.llama_sampler_init_dist(seed)
+
+
+def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
+    """Give a ctypes pointer that keeps the array alive."""
+    return array.ctypes.data_as(ctypes.POINTER(kind))
+
+
+def _free(lib: ModuleType, context: Any, model: Any) -> None:
+    lib.llama_free(context)
+    lib.llama_model_free(model)
+
+
+_errors: list[str] = []
+"""The latest error message of llama.cpp, which reports reasons only through its log."""
+
+
+def _last_error() -> str:
+    return _errors[-1] if _errors else "no reason given"
+
+
+@cache
+def _library() -> ModuleType:
+    """Load llama.cpp once, its log going to the logger "uservlm.llama" from warnings upwards."""
+    from llama_cpp import llama_cpp as lib
+
+    level = 0
+
+    @lib.llama_log_callback
+    def forward(found: int, text: bytes, _: Any) -> None:
+        nonlocal level
+        level = level if found == _CONTINUED else found
+        message = text.decode("utf-8", "replace").strip()
+        if level in (_WARNING, _ERROR) and message:
+            _LOG.log(logging.WARNING if level == _WARNING else logging.ERROR, "%s", message)
+        if level == _ERROR and message:
+            _errors[:] = [message]
+
+    _LOG.addHandler(logging.NullHandler())  # silent unless the application wants to hear it
+    lib.llama_log_set(forward, ctypes.c_void_p(0))
+    _keep_alive.append(forward)
+    lib.llama_backend_init()
+    return lib
+
+
+_keep_alive: list[Any] = []
+"""llama.cpp calls back for as long as the process lives."""

@@ -1,0 +1,53 @@
+"""How much KV cache a bundle gets, in positions: pure arithmetic.
+
+Owns: the defaults and their reasons. Knows nothing of llama.cpp.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from uservlm.runtime.errors import RequestError
+
+TEXT_ROOM: Final = 1024
+"""Cells for a question and its answer, beside the image's."""
+PROMPT_ROOM: Final = 512
+"""Longest prompt in tokens: it and the image are one micro-batch, whose buffers grow with it."""
+RESIDENT_USERS: Final = 3
+"""Users that can be resident at once; 118 MB each at 3B and 448 px (DESIGN section 6)."""
+HEAD_ROOM: Final = 32
+"""Cells for the prompt's head in a resident user's block."""
+LEAST_TEXT: Final = 64
+"""A context with less room for text than this is a mistake."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """What to ask of llama.cpp."""
+
+    cells: int
+    """KV cells, shared by all sequences."""
+    block: int
+    """Longest prefix: one micro-batch."""
+    sequences: int
+    """The question's own and one for each resident user."""
+
+
+def plan_room(asked: int | None, image_tokens: int, attention: Literal["exact", "resident"]) -> Room:
+    """Decide the sizes.
+
+    Args:
+        asked: KV cells the caller wants, or None.
+        image_tokens: N.
+        attention: what questions mostly use; only resident gets cells for several users.
+
+    Raises:
+        RequestError: `asked` does not hold one image and a short question.
+    """
+    least = image_tokens + LEAST_TEXT
+    if asked is not None and asked < least:
+        raise RequestError(f"context={asked}: with {image_tokens} image tokens give {least} or more")
+    users = RESIDENT_USERS * (image_tokens + HEAD_ROOM) if attention == "resident" else 0
+    cells = asked or image_tokens + TEXT_ROOM + users
+    return Room(cells, min(cells, image_tokens + PROMPT_ROOM), 1 + RESIDENT_USERS)
