@@ -26,6 +26,8 @@ QUESTIONS = (
     "Am I alone?",
 )
 """Some need the picture, some the person, some neither."""
+CASES = PICTURES * len(QUESTIONS)
+"""How many different cases there are."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def calibration_pictures() -> list[npt.NDArray[np.uint8]]:
 
 
 def calibration_cases(count: int) -> list[Case]:
-    """Give `count` different pairs, at most PICTURES × QUESTIONS, spread over both."""
+    """Give `count` different pairs, at most CASES, spread over both."""
     pairs = [
         Case(picture, QUESTIONS[(picture + turn) % len(QUESTIONS)])
         for turn in range(len(QUESTIONS))

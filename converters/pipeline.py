@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uservlm.converters import names
-from uservlm.converters.cases import calibration_pictures
+from uservlm.converters.cases import CASES, calibration_pictures
 from uservlm.converters.checkpoint import Checkpoint, locate, open_checkpoint
 from uservlm.converters.describe import RECIPE_FILE, describe, is_made_by, read_pixels, write_recipe
 from uservlm.converters.errors import ConversionError
 from uservlm.converters.language_gguf import write_language
 from uservlm.converters.output import staged, tidy
+from uservlm.converters.parity import check, measure, run_reference
 from uservlm.converters.progress import Steps
 from uservlm.converters.quantise import QUANTISATIONS, UNQUANTISED, quantise
 from uservlm.converters.vision_onnx import INT8_COSINE, export_vision, lowest_cosine, shrink_vision
@@ -60,8 +61,8 @@ class ExportOptions:
             raise ConversionError(f"vision is {self.vision!r}, not one of {', '.join(VISIONS)}")
         if self.template.count("{question}") != 1 or not self.template.endswith("\n"):
             raise ConversionError(f"template {self.template!r} must hold {{question}} once and end in a newline")
-        if self.cases < 1:
-            raise ConversionError(f"cases is {self.cases}, but without one nothing is proven")
+        if not 1 <= self.cases <= CASES:
+            raise ConversionError(f"cases is {self.cases}: give 1 to {CASES}")
 
 
 def export(options: ExportOptions, steps: Steps | None = None) -> Path:
@@ -90,9 +91,23 @@ def export(options: ExportOptions, steps: Steps | None = None) -> Path:
 
 
 def _prove(checkpoint: Checkpoint, folder: Path, precision: Precision, options: ExportOptions, steps: Steps) -> None:
-    """Measure the bundle against the checkpoint and write both into its manifest."""
-    prompt = Prompt(options.template)
-    describe(checkpoint, folder, precision, prompt)
+    """Measure the bundle against the checkpoint and write the figures into its manifest."""
+    manifest = describe(checkpoint, folder, precision, Prompt(options.template))
+    with steps.step("asking the checkpoint (transformers)", options.cases) as done:
+        features, expected = run_reference(checkpoint, manifest, options.cases, done)
+    with steps.step("asking the bundle (exact, resident)", 2 * options.cases) as done:
+        parity, resident = measure(folder, features, expected, manifest, done)
+    check(parity)
+    describe(checkpoint, folder, precision, manifest.prompt, parity, resident)
+    steps.say(
+        f"parity over {parity.cases} cases: vision cosine {parity.vision_cosine:.5f}, "
+        f"first token KL {parity.first_token_kl:.2g}, same first token {parity.first_token_top1:.0%}, "
+        f"same answer {parity.greedy_agreement:.0%}"
+    )
+    steps.say(
+        f"resident against exact: same first token {resident.first_token_top1:.0%}, "
+        f"ROUGE-1 {resident.rouge1:.3f}: {'faithful' if resident.faithful else 'not faithful, exact stays the default'}"
+    )
 
 
 def _make_language(checkpoint: Checkpoint, folder: Path, quant: str, steps: Steps) -> None:

@@ -17,6 +17,7 @@ from functools import cache
 from types import MappingProxyType
 
 import numpy as np
+
 from uservlm.models.knowledge import KINDS, Split, Topic, topics
 from uservlm.models.people import Scene, random_scene
 

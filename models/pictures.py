@@ -21,7 +21,7 @@ from uservlm.models.people import Scene, random_scene
 
 HEIGHT = 240
 WIDTHS = (240, 320)
-"""Square pictures, and 4:3 as Pepper's camera gives them (squeezed to a square like any picture)."""
+"""Square pictures, and 4:3 as Pepper's camera gives them (squeezed to a square like any)."""
 
 
 def scene_at(seed: int, index: int) -> Scene:

@@ -142,21 +142,24 @@ def _draw(model: PaliGemmaForConditionalGeneration) -> None:
 
 def _spread(name: str, weight: torch.Tensor) -> float:
     if "embed_tokens" in name or "lm_head" in name:
-        # The head is tied: the last norm gives rows of length √width, so this is the logits' std.
-        return float(2.0 / weight.shape[1] ** 0.5)
+        # The head is tied: the last norm gives rows of length √width, so the logits' std is about 1.
+        return float(weight.shape[1] ** -0.5)
     if weight.ndim == 1:
         return 0.1
     if "position_embedding" in name:
         return 0.5
-    fan_in = weight[0].numel()
     gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.0
-    return float(gain / fan_in**0.5)
+    return float(gain / weight[0].numel() ** 0.5)
 
 
 def _centre(name: str) -> float:
-    # Gemma's norms rest at 0 (they add 1 themselves), SigLIP's at 1.
-    siglip_norm = "vision_tower" in name and "norm" in name and name.endswith("weight")
-    return 1.0 if siglip_norm else 0.0
+    if not name.endswith("norm.weight") and "layer_norm" not in name:
+        return 0.0
+    if "vision_tower" in name:
+        return 1.0 if name.endswith("weight") else 0.0
+    # Gemma adds 1 itself. What layers add to the stream is doubled, or the tied head would only
+    # ever repeat the last token of the prompt.
+    return 1.0 if "post_" in name else 0.0
 
 
 def _preprocessor(shape: RandomShape) -> str:

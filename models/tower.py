@@ -9,36 +9,17 @@ are thrown away; the tower and nothing else goes on to the next stage.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from uservlm.models.architecture import pocket_config
+from uservlm.models.learning import Learner, Schedule
 from uservlm.models.people import ATTRIBUTES, COMPANY, Scene
 
 TARGETS: dict[str, tuple[object, ...]] = {**ATTRIBUTES, "company": COMPANY}
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast a stage learns."""
-
-    steps: int
-    batch: int
-    rate: float
-    """Peak of the learning rate: linear warm-up over 3 %, then cosine to a fiftieth."""
-    seconds: float | None = None
-    """Stop the clockwork early: the schedule is stretched to fit this wall time when set."""
-
-    def rate_at(self, done: float) -> float:
-        """Learning rate when the share `done` of the stage is over."""
-        warm = min(1.0, done / 0.03)
-        return self.rate * warm * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * min(done, 1.0)))))
 
 
 def labels_of(scene: Scene) -> list[int]:
@@ -55,13 +36,9 @@ def to_tensor(squares: npt.NDArray[np.uint8]) -> torch.Tensor:
 class Seer(nn.Module):
     """The tower with one linear reading per attribute on the mean of its tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, tower: nn.Module) -> None:
         super().__init__()
-        from transformers import SiglipVisionModel
-
-        self.tower = SiglipVisionModel._from_config(
-            pocket_config().vision_config, attn_implementation="eager"
-        )
+        self.tower = tower
         self.heads = nn.ModuleDict({n: nn.Linear(256, len(v)) for n, v in TARGETS.items()})
 
     def forward(self, pixels: torch.Tensor) -> list[torch.Tensor]:
@@ -81,29 +58,20 @@ def batches(
 
 
 def train_tower(
+    seer: Seer,
     squares: npt.NDArray[np.uint8],
     labels: npt.NDArray[np.int64],
     schedule: Schedule,
     seed: int,
-    log: Any = print,
-) -> Seer:
-    """Learn for `schedule.steps`; pictures are mirrored at random and their light varied."""
-    torch.manual_seed(seed)
+    log: Callable[[str], None] = print,
+) -> None:
+    """Teach `seer` for `schedule.steps`; pictures are mirrored at random and their light varied."""
     rng = np.random.default_rng(seed)
-    seer = Seer()
-    optimiser = torch.optim.AdamW(
-        seer.parameters(), lr=schedule.rate, weight_decay=0.05, betas=(0.9, 0.98)
-    )
+    learner = Learner(seer.named_parameters(), schedule)
     running, began = np.zeros(len(TARGETS)), time.monotonic()
     for step, chosen in zip(
         range(schedule.steps), batches(squares, schedule.batch, rng), strict=False
     ):
-        spent = time.monotonic() - began
-        done = spent / schedule.seconds if schedule.seconds else step / schedule.steps
-        if done >= 1:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.rate_at(done)
         pixels = _vary(to_tensor(squares[chosen]), rng)
         target = torch.from_numpy(labels[chosen])
         with torch.autocast("cpu", torch.bfloat16):
@@ -111,16 +79,12 @@ def train_tower(
         losses = [
             nn.functional.cross_entropy(o.float(), target[:, i]) for i, o in enumerate(outputs)
         ]
-        optimiser.zero_grad(set_to_none=True)
-        torch.stack(losses).sum().backward()
-        nn.utils.clip_grad_norm_(seer.parameters(), 1.0)
-        optimiser.step()
+        learner.learn(torch.stack(losses).sum())
         hits = [(o.argmax(-1) == target[:, i]).float().mean().item() for i, o in enumerate(outputs)]
-        running += 0.05 * (np.array(hits) - running)
+        running += max(0.05, 1 / (step + 1)) * (np.array(hits) - running)
         if step % 50 == 0:
             shown = " ".join(f"{n}={r:.3f}" for n, r in zip(TARGETS, running, strict=True))
-            log(f"step {step} {spent:.0f}s {done:.2f} {shown}")
-    return seer
+            log(f"step {step} {time.monotonic() - began:.0f} s: {shown}")
 
 
 def _vary(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,11 @@ from safetensors.torch import load_file, save_file
 
 from uservlm.models.architecture import IMAGE_SIZE, PIECES, pocket_config
 from uservlm.models.dialogues import corpus, describe, sample_dialogue, text_only
+from uservlm.models.learning import Schedule
 from uservlm.models.people import random_scene
 from uservlm.models.pictures import scene_at, write_squares
 from uservlm.models.prompt import TEMPLATE
-from uservlm.models.tower import Schedule, labels_of, to_tensor, train_tower
+from uservlm.models.tower import Seer, labels_of, to_tensor, train_tower
 from uservlm.models.tuning import Batch, collate, encode_example, project, tune
 from uservlm.models.vocabulary import train_vocabulary
 
@@ -49,11 +50,12 @@ class Recipe:
 
     seed: int = 1
     pictures: int = 120_000
-    tower: Schedule = Schedule(steps=1500, batch=128, rate=1e-3)
-    words: Schedule = Schedule(steps=1400, batch=128, rate=3e-3)
+    tower: Schedule = Schedule(steps=1500, batch=128, rate=1e-3, muon=False)
+    sharpen: Schedule = Schedule(steps=1200, batch=128, rate=1e-3)
+    words: Schedule = Schedule(steps=400, batch=128, rate=1.5e-3)
     captions: Schedule = Schedule(steps=500, batch=128, rate=1.5e-3)
     alignment: Schedule = Schedule(steps=80, batch=128, rate=1e-3)
-    instruction: Schedule = Schedule(steps=900, batch=128, rate=2e-3)
+    instruction: Schedule = Schedule(steps=900, batch=128, rate=2e-3, muon=False)
     questions_per_picture: int = 4
     lora_rank: int = 16
     lora_alpha: int = 32
@@ -92,22 +94,31 @@ class Workshop:
         from transformers import PaliGemmaForConditionalGeneration
 
         torch.manual_seed(self.recipe.seed)
-        model = PaliGemmaForConditionalGeneration._from_config(pocket_config(), attn_implementation="eager")
+        model: PaliGemmaForConditionalGeneration = PaliGemmaForConditionalGeneration._from_config(
+            pocket_config(), attn_implementation="eager"
+        )
         state = model.state_dict()
         for stage in stages:
             for name, tensor in load_file(self.file(stage)).items():
                 state[name].copy_(tensor)
-        return model.train()
+        model.train()
+        return model
 
     def save(self, stage: str, model: torch.nn.Module, *parts: str) -> None:
         """Write the parameters whose names start with one of `parts`."""
-        kept = {n: p.detach().contiguous() for n, p in model.named_parameters() if n.startswith(parts)}
+        kept = {
+            n: p.detach().contiguous() for n, p in model.named_parameters() if n.startswith(parts)
+        }
         part = self.file(stage).with_suffix(".part")
         save_file(kept, part)
         part.rename(self.file(stage))
 
 
-TOWER, PROJECTOR, LANGUAGE = "model.vision_tower", "model.multi_modal_projector", "model.language_model"
+TOWER, PROJECTOR, LANGUAGE = (
+    "model.vision_tower",
+    "model.multi_modal_projector",
+    "model.language_model",
+)
 
 
 def make_pictures(shop: Workshop) -> None:
@@ -116,50 +127,57 @@ def make_pictures(shop: Workshop) -> None:
 
 
 def make_tower(shop: Workshop) -> None:
-    """Stage 2."""
-    squares, recipe = shop.squares(), shop.recipe
-    labels = np.array([labels_of(scene_at(recipe.seed, i)) for i in range(len(squares))])
-    model = shop.model()
-    model.model.vision_tower = train_tower(squares, labels, recipe.tower, recipe.seed, _say).tower
-    shop.save("tower", model, TOWER)
+    """Stage 2, first round."""
+    _see(shop, shop.model(), shop.recipe.tower, "tower")
+
+
+def make_sharpen(shop: Workshop) -> None:
+    """Stage 2, second round: thin strokes need more of it, and Muon gets there sooner."""
+    _see(shop, shop.model("tower"), shop.recipe.sharpen, "sharpen")
+
+
+def _see(
+    shop: Workshop, model: PaliGemmaForConditionalGeneration, schedule: Schedule, stage: str
+) -> None:
+    squares = shop.squares()
+    labels = np.array([labels_of(scene_at(shop.recipe.seed, i)) for i in range(len(squares))])
+    seer = Seer(model.model.vision_tower)
+    train_tower(seer, squares, labels, schedule, shop.recipe.seed + schedule.steps, _say)
+    shop.save(stage, model, TOWER)
 
 
 def make_words(shop: Workshop) -> None:
     """Stage 3."""
     model, tokenizer = shop.model(), shop.tokenizer()
     rng = np.random.default_rng([shop.recipe.seed, 3])
-
-    def next_batch() -> Batch:
-        pairs = [text_only(rng) for _ in range(shop.recipe.words.batch)]
-        return collate([encode_example(tokenizer, q, a) for q, a in pairs], None)
-
-    tune(model, model.model.language_model.parameters(), next_batch, shop.recipe.words, _say)
+    texts = _text_batches(tokenizer, rng, shop.recipe.words.batch)
+    tune(model, lambda n: n.startswith(LANGUAGE), lambda: next(texts), shop.recipe.words, _say)
     shop.save("words", model, LANGUAGE)
 
 
 def make_captions(shop: Workshop) -> None:
     """Stage 4: half of the steps stay on text, so that the words are not forgotten."""
-    model, tokenizer, recipe = shop.model("tower", "words"), shop.tokenizer(), shop.recipe
+    model, tokenizer, recipe = shop.model("sharpen", "words"), shop.tokenizer(), shop.recipe
     rng = np.random.default_rng([recipe.seed, 4])
     picture = _picture_batches(shop, model, tokenizer, rng, recipe.captions.batch, 1, caption=True)
 
-    def next_batch() -> Batch:
-        if rng.random() < 0.7:
-            return picture()
-        pairs = [text_only(rng) for _ in range(recipe.captions.batch)]
-        return collate([encode_example(tokenizer, q, a) for q, a in pairs], None)
+    texts = _text_batches(tokenizer, rng, recipe.captions.batch)
 
-    trained = [*model.model.multi_modal_projector.parameters(), *model.model.language_model.parameters()]
-    tune(model, trained, next_batch, recipe.captions, _say)
+    def next_batch() -> Batch:
+        return picture() if rng.random() < 0.7 else next(texts)
+
+    tune(model, lambda n: n.startswith((PROJECTOR, LANGUAGE)), next_batch, recipe.captions, _say)
     shop.save("captions", model, PROJECTOR, LANGUAGE)
 
 
 def make_alignment(shop: Workshop) -> None:
     """Stage 5: as in the paper, only the projector moves."""
-    model, tokenizer, recipe = shop.model("tower", "captions"), shop.tokenizer(), shop.recipe
+    model, tokenizer, recipe = shop.model("sharpen", "captions"), shop.tokenizer(), shop.recipe
     rng = np.random.default_rng([recipe.seed, 5])
-    next_batch = _picture_batches(shop, model, tokenizer, rng, recipe.alignment.batch, 1, caption=True)
-    tune(model, model.model.multi_modal_projector.parameters(), next_batch, recipe.alignment, _say)
+    next_batch = _picture_batches(
+        shop, model, tokenizer, rng, recipe.alignment.batch, 1, caption=True
+    )
+    tune(model, lambda n: n.startswith(PROJECTOR), next_batch, recipe.alignment, _say)
     shop.save("alignment", model, PROJECTOR)
 
 
@@ -169,17 +187,35 @@ def make_instruction(shop: Workshop) -> None:
 
     tokenizer, recipe = shop.tokenizer(), shop.recipe
     rng = np.random.default_rng([recipe.seed, 6])
-    base = shop.model("tower", "captions", "alignment")
-    config = LoraConfig(r=recipe.lora_rank, lora_alpha=recipe.lora_alpha, target_modules=LORA_TARGETS)
+    base = shop.model("sharpen", "captions", "alignment")
+    config = LoraConfig(
+        r=recipe.lora_rank, lora_alpha=recipe.lora_alpha, target_modules=LORA_TARGETS
+    )
     wrapped: Any = get_peft_model(base, config)
     next_batch = _picture_batches(
-        shop, base, tokenizer, rng, recipe.instruction.batch, recipe.questions_per_picture, caption=False
+        shop,
+        base,
+        tokenizer,
+        rng,
+        recipe.instruction.batch,
+        recipe.questions_per_picture,
+        caption=False,
     )
-    lora = [p for n, p in base.named_parameters() if "lora_" in n]
-    tune(base, lora, next_batch, recipe.instruction, _say, weight_decay=0.0)
+    tune(base, lambda n: "lora_" in n, next_batch, recipe.instruction, _say)
     wrapped.save_pretrained(shop.folder / "adapter")
     merged = wrapped.merge_and_unload()
     shop.save("instruction", merged, LANGUAGE)
+
+
+def _text_batches(
+    tokenizer: Any, rng: np.random.Generator, size: int, pool: int = 8
+) -> Iterator[Batch]:
+    """Text alone for ever; batches of like length, cut from a sorted pool, in random order."""
+    while True:
+        pairs = [encode_example(tokenizer, *text_only(rng)) for _ in range(size * pool)]
+        pairs.sort(key=lambda e: len(e.prompt) + len(e.answer))
+        for index in rng.permutation(pool):
+            yield collate(pairs[index * size : (index + 1) * size], None)
 
 
 def _picture_batches(
@@ -212,6 +248,7 @@ def _picture_batches(
 STAGES: dict[str, Callable[[Workshop], None]] = {
     "pictures": make_pictures,
     "tower": make_tower,
+    "sharpen": make_sharpen,
     "words": make_words,
     "captions": make_captions,
     "alignment": make_alignment,
@@ -226,7 +263,9 @@ def _say(text: str) -> None:
 def main() -> int:
     """Run the stages that are not done yet."""
     parser = argparse.ArgumentParser(description="Train the pocket model from a seed.")
-    parser.add_argument("--work", type=Path, default=Path(".cache/pocket"), help="folder for what stages leave")
+    parser.add_argument(
+        "--work", type=Path, default=Path(".cache/pocket"), help="folder for what stages leave"
+    )
     parser.add_argument("--only", choices=STAGES, help="run this stage alone")
     parser.add_argument("--threads", type=int, default=2, help="processor cores to use")
     options = parser.parse_args()

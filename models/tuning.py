@@ -9,15 +9,15 @@ one batch holds prefixes of different lengths.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from uservlm.models.learning import Learner, Schedule
 from uservlm.models.prompt import TEMPLATE
-from uservlm.models.tower import Schedule
 
 if TYPE_CHECKING:
     from transformers import PaliGemmaForConditionalGeneration
@@ -57,9 +57,9 @@ def encode_example(tokenizer: Any, question: str | None, answer: str) -> Example
 
 
 def collate(examples: list[Example], images: torch.Tensor | None) -> Batch:
-    """Pad on the right."""
+    """Pad on the right, to a multiple of 32: a compiled model meets few shapes."""
     whole = [e.prompt + e.answer for e in examples]
-    ids = torch.full((len(whole), max(map(len, whole))), PAD)
+    ids = torch.full((len(whole), -(-max(map(len, whole)) // 32) * 32), PAD)
     for row, tokens in enumerate(whole):
         ids[row, : len(tokens)] = torch.tensor(tokens)
     prompts = torch.tensor([len(e.prompt) for e in examples])
@@ -67,16 +67,26 @@ def collate(examples: list[Example], images: torch.Tensor | None) -> Batch:
 
 
 def prefix_mask(prefix: torch.Tensor, lengths: torch.Tensor, total: int) -> torch.Tensor:
-    """Additive float32 [b, 1, total, total]: the prefix sees itself whole, the answer what precedes it."""
+    """Additive float32 [b, 1, total, total]: the prefix sees all of itself, the rest the past."""
     at = torch.arange(total)
     causal = at[None, :, None] >= at[None, None, :]
-    seen = (causal | (at[None, None, :] < prefix[:, None, None])) & (at < lengths[:, None])[:, None, :]
+    seen = (causal | (at[None, None, :] < prefix[:, None, None])) & (at < lengths[:, None])[
+        :, None, :
+    ]
     return torch.zeros(len(prefix), 1, total, total).masked_fill_(~seen[:, None], -1e9)
 
 
-def answer_logits(model: PaliGemmaForConditionalGeneration, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits [m, rows] before every answer token, the tokens [m], and the row [m] each belongs to."""
+def answer_logits(
+    model: PaliGemmaForConditionalGeneration,
+    batch: Batch,
+    compiled: Callable[..., Any] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits [m, rows] before every answer token, the tokens [m], and the row [m] each belongs to.
+
+    `compiled` stands in for the language model where given: `torch.compile` of it halves a step.
+    """
     language = model.model.language_model
+    forward = language if compiled is None else compiled
     rows = language.embed_tokens(batch.ids)
     shift = 0
     if batch.images is not None:
@@ -84,7 +94,7 @@ def answer_logits(model: PaliGemmaForConditionalGeneration, batch: Batch) -> tup
         rows = torch.cat([batch.images / rows.shape[-1] ** 0.5, rows], dim=1)
     prefix, lengths, total = batch.prompt_lengths + shift, batch.lengths + shift, rows.shape[1]
     mask = prefix_mask(prefix, lengths, total)
-    hidden = language(
+    hidden = forward(
         inputs_embeds=rows,
         attention_mask={"full_attention": mask, "sliding_attention": mask},
         use_cache=False,
@@ -97,7 +107,9 @@ def answer_logits(model: PaliGemmaForConditionalGeneration, batch: Batch) -> tup
     return torch.tanh(logits / cap) * cap, batch.ids[row, column + 1 - shift], row
 
 
-def project(model: PaliGemmaForConditionalGeneration, pixels: torch.Tensor, repeat: int) -> torch.Tensor:
+def project(
+    model: PaliGemmaForConditionalGeneration, pixels: torch.Tensor, repeat: int
+) -> torch.Tensor:
     """User embeddings [b · repeat, N, d] of pictures; the tower itself is never trained here."""
     with torch.no_grad():
         seen = model.model.vision_tower(pixel_values=pixels).last_hidden_state
@@ -106,38 +118,28 @@ def project(model: PaliGemmaForConditionalGeneration, pixels: torch.Tensor, repe
 
 def tune(
     model: PaliGemmaForConditionalGeneration,
-    parameters: Iterable[nn.Parameter],
+    trained: Callable[[str], bool],
     next_batch: Callable[[], Batch],
     schedule: Schedule,
     log: Callable[[str], None] = print,
-    weight_decay: float = 0.01,
 ) -> None:
-    """Train `parameters` and nothing else on what `next_batch` gives."""
-    chosen = list(parameters)
-    model.requires_grad_(False)
-    for parameter in chosen:
-        parameter.requires_grad_(True)
-    optimiser = torch.optim.AdamW(chosen, lr=schedule.rate, weight_decay=weight_decay, betas=(0.9, 0.98))
-    began, loss_mean, exact_mean = time.monotonic(), 0.0, 0.0
+    """Train the parameters whose names `trained` accepts, and nothing else, on `next_batch`."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trained(name))
+    learner = Learner(((n, p) for n, p in model.named_parameters() if p.requires_grad), schedule)
+    compiled = torch.compile(model.model.language_model)
+    began, loss_mean, right_mean = time.monotonic(), 0.0, 0.0
     for step in range(schedule.steps):
-        spent = time.monotonic() - began
-        done = spent / schedule.seconds if schedule.seconds else step / schedule.steps
-        if done >= 1:
-            break
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.rate_at(done)
         with torch.autocast("cpu", torch.bfloat16):
-            logits, tokens, row = answer_logits(model, next_batch())
+            logits, tokens, row = answer_logits(model, next_batch(), compiled)
         loss = nn.functional.cross_entropy(logits, tokens)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(chosen, 1.0)
-        optimiser.step()
+        learner.learn(loss)
         keep = min(0.95, step / (step + 1))
         loss_mean = keep * loss_mean + (1 - keep) * loss.item()
-        exact_mean = keep * exact_mean + (1 - keep) * fully_right(logits, tokens, row).mean().item()
+        right_mean = keep * right_mean + (1 - keep) * fully_right(logits, tokens, row).mean().item()
         if step % 25 == 0:
-            log(f"step {step} {spent:.0f}s {done:.2f} loss {loss_mean:.4f} fully right {exact_mean:.3f}")
+            spent = time.monotonic() - began
+            log(f"step {step} {spent:.0f} s: loss {loss_mean:.4f}, fully right {right_mean:.3f}")
 
 
 def fully_right(logits: torch.Tensor, tokens: torch.Tensor, row: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ Attention: TypeAlias = Literal["auto", "exact", "resident"]
 """How the prefix is attended to (DESIGN section 5); auto follows the manifest's measurement."""
 
 Finish: TypeAlias = Literal["stop", "length"]
-"""stop: the model ended its answer. length: max_new_tokens or the end of the context was reached."""
+"""stop: the model ended its answer. length: max_new_tokens or the end of the context came first."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,9 @@ class GenerationOptions:
         _check("top_k", self.top_k, self.top_k >= 0, "0 or more")
         _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0, up to 1")
         _check("min_p", self.min_p, 0 <= self.min_p < 1, "0 or more, below 1")
-        _check("repeat_penalty", self.repeat_penalty, 0 < self.repeat_penalty < 10, "above 0, below 10")
+        _check(
+            "repeat_penalty", self.repeat_penalty, 0 < self.repeat_penalty < 10, "above 0, below 10"
+        )
         seed = 0 if self.seed is None else self.seed
         _check("seed", seed, 0 <= seed < 2**32 - 1, "0 or more, below 2³² - 1")
 
@@ -84,7 +86,7 @@ class Usage:
 
     @property
     def tokens_per_s(self) -> float:
-        """Decoding speed without the first token, which prefill paid for; 0 when there was no other."""
+        """Decoding speed without the first token, which prefill paid for; 0 with no other."""
         return (self.answer_tokens - 1) / self.decode_s if self.answer_tokens > 1 else 0.0
 
 
@@ -106,23 +108,6 @@ class Answer:
 
     text: str
     usage: Usage
-
-
-@dataclass(frozen=True)
-class Counters:
-    """What an engine has done since it was loaded."""
-
-    questions: int = 0
-    """Prefixes that were prefilled: answers begun and logits asked for."""
-    vision_runs: int = 0
-    prefix_computed: int = 0
-    """Prefix positions that went through the language model."""
-    prefix_reused: int = 0
-    """Prefix positions that were found in the KV cache."""
-    answer_tokens: int = 0
-    """Of answers that were read to their end."""
-    resident_builds: int = 0
-    """User blocks prefilled for resident attention."""
 
 
 def _check(name: str, value: float, good: bool, wanted: str) -> None:

@@ -167,7 +167,8 @@ class Manifest:
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             found = data.get("format") if isinstance(data, dict) else None
             raise BundleError(
-                f"{MANIFEST_FILE} has format {found!r}, this runtime reads {FORMAT}: export the bundle again"
+                f"{MANIFEST_FILE} has format {found!r}, this runtime reads {FORMAT}: "
+                "export the bundle again"
             )
         try:
             return dacite.from_dict(Manifest, data, dacite.Config(strict=True, cast=[tuple, float]))
@@ -206,11 +207,16 @@ def open_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
     folder = Path(path)
     manifest_file = folder / MANIFEST_FILE
     if not manifest_file.is_file():
-        raise BundleError(f"no bundle at {folder}: {MANIFEST_FILE} is missing; make one with `python converters/export.py`")
+        raise BundleError(
+            f"no bundle at {folder}: {MANIFEST_FILE} is missing; "
+            "make one with `python converters/export.py`"
+        )
     try:
         manifest = Manifest.from_json(manifest_file.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise BundleError(f"{manifest_file} is damaged: {error}; export the bundle again") from error
+        raise BundleError(
+            f"{manifest_file} is damaged: {error}; export the bundle again"
+        ) from error
     for required in (VISION_FILE, LANGUAGE_FILE):
         if required not in manifest.files:
             raise BundleError(f"{manifest_file} does not list {required}; export the bundle again")
@@ -238,6 +244,12 @@ def _check_file(path: Path, record: FileRecord, verify: bool) -> None:
         raise BundleError(f"{path} is missing; export the bundle again")
     size = path.stat().st_size
     if size != record.bytes:
-        raise BundleError(f"{path} has {size} bytes, the manifest says {record.bytes}: it is damaged; export the bundle again")
+        raise BundleError(
+            f"{path} has {size} bytes, the manifest says {record.bytes}: "
+            "it is damaged; export the bundle again"
+        )
     if verify and sha256(path) != record.sha256:
-        raise BundleError(f"{path} does not have the SHA-256 of the manifest: it is damaged; export the bundle again")
+        raise BundleError(
+            f"{path} does not have the SHA-256 of the manifest: "
+            "it is damaged; export the bundle again"
+        )

@@ -30,13 +30,15 @@ def thread_count(asked: int | None) -> int:
 
 
 def _physical_cores() -> int:
-    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    usable = (
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
     siblings = {_siblings(cpu) for cpu in usable}
     return len(siblings)
 
 
 def _siblings(cpu: int) -> str:
-    """Give what names the core that `cpu` is a thread of; without sysfs every cpu is its own core."""
+    """Name the core that `cpu` is a thread of; without sysfs every cpu is its own core."""
     file = Path(_TOPOLOGY.format(cpu))
     return file.read_text() if file.is_file() else str(cpu)
 

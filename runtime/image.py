@@ -19,10 +19,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from uservlm.runtime.errors import ImageError
 
 Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[np.uint8]"
-"""A path, encoded bytes (JPEG, PNG, …), a PIL image, or uint8 [H, W] grey, [H, W, 3] RGB, [H, W, 4] RGBA."""
+"""A path, encoded bytes (JPEG, PNG, …), a PIL image, or a uint8 array: [H, W] grey, [H, W, 3] RGB,
+[H, W, 4] RGBA."""
 
 MAX_PIXELS = 64_000_000
-"""Larger pictures are refused before they are decoded: a few kilobytes of PNG can claim gigabytes."""
+"""Larger pictures are refused before they are decoded: a small PNG can claim gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def open_picture(picture: Picture) -> Image.Image:
     """Decode `picture` upright and in RGB; transparency is laid on white.
 
     Raises:
-        ImageError: unreadable, empty, larger than MAX_PIXELS, or an array of another shape or dtype.
+        ImageError: unreadable, empty, above MAX_PIXELS, or an array of another shape or dtype.
     """
     image = _from_array(picture) if isinstance(picture, np.ndarray) else _decode(picture)
     _check_area(image)
@@ -53,13 +54,15 @@ def open_picture(picture: Picture) -> Image.Image:
 
 
 def to_pixels(picture: Picture, spec: PixelSpec) -> npt.NDArray[np.float32]:
-    """Give float32 [1, 3, size, size], as `SiglipImageProcessor` with resample=BICUBIC does.
+    """Give float32 [1, 3, size, size], bit for bit as `SiglipImageProcessor` with resample=BICUBIC.
+
+    The processor divides in float64 and normalises in float32 (transformers/image_transforms.py).
 
     Raises:
         ImageError: see `open_picture`.
     """
     square = open_picture(picture).resize((spec.size, spec.size), Image.Resampling.BICUBIC)
-    scaled = np.asarray(square, dtype=np.float32) * np.float32(1 / 255)
+    scaled = (np.asarray(square, dtype=np.float64) * (1 / 255)).astype(np.float32)
     mean = np.asarray(spec.mean, dtype=np.float32)
     std = np.asarray(spec.std, dtype=np.float32)
     return np.ascontiguousarray(((scaled - mean) / std).transpose(2, 0, 1)[None])
@@ -81,7 +84,8 @@ def _from_array(array: npt.NDArray[np.uint8]) -> Image.Image:
     grey, colour = array.ndim == 2, array.ndim == 3 and array.shape[2] in (3, 4)
     if array.dtype != np.uint8 or not (grey or colour):
         raise ImageError(
-            f"array of {array.dtype} {array.shape}: give uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA"
+            f"array of {array.dtype} {array.shape}: "
+            "give uint8 [H, W], [H, W, 3] RGB or [H, W, 4] RGBA"
         )
     if array.size == 0:
         raise ImageError(f"array of shape {array.shape} has no pixels")
@@ -93,13 +97,16 @@ def _check_area(image: Image.Image) -> None:
         raise ImageError(f"the picture is {image.width}×{image.height}: it has no pixels")
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(
-            f"the picture is {image.width}×{image.height}: more than {MAX_PIXELS:,} pixels; scale it down"
+            f"the picture is {image.width}×{image.height}: "
+            f"more than {MAX_PIXELS:,} pixels; scale it down"
         )
 
 
 def _on_white(image: Image.Image) -> Image.Image:
     if image.mode in ("I;16", "I", "F"):
-        raise ImageError(f"pictures of mode {image.mode} (16 or 32 bits a channel) are not supported: use 8 bits")
+        raise ImageError(
+            f"pictures of mode {image.mode} (16 or 32 bits a channel) are not supported: use 8 bits"
+        )
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image.convert("RGB")
     rgba = image.convert("RGBA")

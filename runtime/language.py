@@ -51,11 +51,15 @@ class LanguageModel:
         self._lib = lib = _library()
         model = lib.llama_model_load_from_file(str(path).encode(), _model_params(lib, room))
         if not model:
-            raise BundleError(f"{path}: llama.cpp cannot load it ({_last_error()}); export the bundle again")
+            raise BundleError(
+                f"{path}: llama.cpp cannot load it ({_last_error()}); export the bundle again"
+            )
         self._context = lib.llama_init_from_model(model, _context_params(lib, room, threads))
         if not self._context:
             lib.llama_model_free(model)
-            raise EngineError(f"llama.cpp cannot make a context of {room.cells} cells ({_last_error()})")
+            raise EngineError(
+                f"llama.cpp cannot make a context of {room.cells} cells ({_last_error()})"
+            )
         self._close = weakref.finalize(self, _free, lib, self._context, model)
         self._vocab = lib.llama_model_get_vocab(model)
         self._memory = lib.llama_get_memory(self._context)
@@ -67,8 +71,13 @@ class LanguageModel:
         self._sequences = room.sequences
 
     def close(self) -> None:
-        """Free the native memory; the object is of no use afterwards."""
+        """Free the native memory; any other call afterwards would crash the process."""
         self._close()
+
+    @property
+    def open(self) -> bool:
+        """Whether the native memory is still there."""
+        return self._close.alive
 
     def tokenize(self, text: str) -> list[int]:
         """Split text into tokens, without `<bos>`; "<eos>" and the like in it stay plain text.
@@ -81,16 +90,20 @@ class LanguageModel:
         tokens = (ctypes.c_int32 * room)()
         count = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, room, False, False)
         if count < 0:
-            raise EngineError(f"llama.cpp cannot tokenise a text of {len(data)} bytes (code {count})")
+            raise EngineError(
+                f"llama.cpp cannot tokenise a text of {len(data)} bytes (code {count})"
+            )
         return list(tokens[:count])
 
     def piece(self, token: int) -> bytes:
-        """Give the bytes of one token, possibly a part of a character; nothing for control tokens."""
+        """Give the bytes of one token, maybe a part of a character; none for control tokens."""
         buffer = ctypes.create_string_buffer(256)
         count = self._lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
         if count < 0:  # the piece is longer: -count bytes
             buffer = ctypes.create_string_buffer(-count)
-            count = self._lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
+            count = self._lib.llama_token_to_piece(
+                self._vocab, token, buffer, len(buffer), 0, False
+            )
         if count < 0:
             raise EngineError(f"llama.cpp cannot spell token {token} (code {count})")
         return buffer.raw[:count]
@@ -126,7 +139,9 @@ class LanguageModel:
             raise EngineError("llama.cpp has no logits: nothing was decoded")
         logits = np.array(np.ctypeslib.as_array(pointer, (self.vocabulary,)), dtype=np.float32)
         if not np.isfinite(logits).all():
-            raise EngineError("the language model gave logits that are not finite: export the bundle again")
+            raise EngineError(
+                "the language model gave logits that are not finite: export the bundle again"
+            )
         return logits
 
     def copy(self, source: int, target: int) -> None:
@@ -160,7 +175,9 @@ class LanguageModel:
         longer than n_ubatch (src/llama-context.cpp), and answers 1 when no cells are free.
         """
         if not 0 < count <= self.block or not 0 <= sequence < self._sequences:
-            raise EngineError(f"a block of {count} positions for sequence {sequence}: at most {self.block}")
+            raise EngineError(
+                f"a block of {count} positions for sequence {sequence}: at most {self.block}"
+            )
         start = self.length(sequence)
         positions = np.arange(start, start + count, dtype=np.int32)
         ones, wanted = np.ones(count, dtype=np.int32), np.zeros(count, dtype=np.int8)
@@ -192,7 +209,7 @@ class Sampler:
         self._language, self._chain, self._sequence = language, chain, sequence
 
     def draw(self) -> int:
-        """Draw from the logits of the last position decoded, and note the token for the penalties."""
+        """Draw from the logits of the last position, and note the token for the penalties."""
         lib, context = self._language._lib, self._language._context
         return int(lib.llama_sampler_sample(self._chain, context, -1))
 
@@ -235,7 +252,9 @@ def _context_params(lib: ModuleType, room: Room, threads: int) -> Any:
 
 def _sampler_steps(lib: ModuleType, vocabulary: int, options: GenerationOptions) -> Iterator[Any]:
     if options.repeat_penalty != 1:
-        yield lib.llama_sampler_init_penalties(vocabulary, PENALTY_WINDOW, options.repeat_penalty, 0.0, 0.0)
+        yield lib.llama_sampler_init_penalties(
+            vocabulary, PENALTY_WINDOW, options.repeat_penalty, 0.0, 0.0
+        )
     if options.temperature == 0:
         yield lib.llama_sampler_init_greedy()
         return
@@ -272,7 +291,7 @@ def _library() -> ModuleType:
 
     level = 0
 
-    @lib.llama_log_callback
+    @lib.llama_log_callback  # type: ignore[untyped-decorator]
     def forward(found: int, text: bytes, _: Any) -> None:
         nonlocal level
         level = level if found == _CONTINUED else found

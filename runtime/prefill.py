@@ -51,7 +51,7 @@ class Prefiller:
             tokens: behind the image rows.
             answer: positions to keep free for the answer.
         """
-        rows = join_rows(user.rows, self._weights.rows(tokens.all))
+        rows = join_rows(user.features, self._weights.rows(tokens.all))
         self._make_room(len(rows) + answer, but=None)
         self._language.decode_rows(rows, SCRATCH, causal=False)
         return Prefilled(computed=len(rows), reused=0, built=False)
@@ -69,11 +69,11 @@ class Prefiller:
         """
         if tokens.head == 0:
             raise AttentionError(
-                "this question joins with the prompt in front of it, so it cannot be asked of a resident "
-                "user: ask with attention='exact'"
+                "this question joins with the prompt in front of it, so it cannot be asked of a "
+                "resident user: ask with attention='exact'"
             )
         known = self._residents.find(user.digest)
-        cells = len(user.rows) + tokens.head
+        cells = len(user.features) + tokens.head
         self._make_room((0 if known else cells) + len(tokens.tail) + answer, but=user.digest)
         resident = known or self._build(user, tokens.all[: tokens.head])
         self._language.copy(resident.sequence, SCRATCH)
@@ -92,7 +92,7 @@ class Prefiller:
             self._language.drop(resident.sequence)
 
     def _build(self, user: UserEmbedding, head: tuple[int, ...]) -> Resident:
-        rows = join_rows(user.rows, self._weights.rows(head))
+        rows = join_rows(user.features, self._weights.rows(head))
         sequence, done = self._residents.next_sequence(), False
         try:
             self._language.decode_rows(rows, sequence, causal=False)

@@ -45,7 +45,7 @@ def head_text(template: str) -> str:
 
 
 def join_tokens(bos: int, head: Sequence[int], prompt: Sequence[int]) -> Tokens:
-    """Put `<bos>` in front, and find out whether `head` is where the tokens of `prompt` may be cut."""
+    """Put `<bos>` in front, and see whether the tokens of `prompt` may be cut behind `head`."""
     fits = len(head) < len(prompt) and tuple(prompt[: len(head)]) == tuple(head)
     return Tokens((bos, *prompt), 1 + len(head) if fits else 0)
 
@@ -63,17 +63,17 @@ def check_length(image_tokens: int, tokens: Tokens, room: int) -> None:
     """
     if image_tokens + len(tokens.all) > room:
         raise QuestionError(
-            f"the question makes a prompt of {len(tokens.all)} tokens; behind {image_tokens} image "
-            f"tokens at most {room - image_tokens} fit: ask it in fewer words"
+            f"the question makes a prompt of {len(tokens.all)} tokens; behind {image_tokens} "
+            f"image tokens at most {room - image_tokens} fit: ask it in fewer words"
         )
 
 
 def join_rows(features: Rows, token_rows: Rows) -> Rows:
     """Give the prefix, float32 [N + T, d], as llama.cpp's gemma2 graph wants embeddings.
 
-    The graph multiplies every input by √d (src/models/gemma2.cpp; gemma3's does so for tokens only),
-    and PaliGemma scales its text but not its image features. So the features are divided by √d
-    and the token rows are the table's own.
+    The graph multiplies every input by √d (src/models/gemma2.cpp; gemma3's only tokens), and
+    PaliGemma scales its text but not its image features. So the features are divided by √d and
+    the token rows are the table's own.
 
     Args:
         features: projected image features, float32 [N, d].
@@ -84,6 +84,8 @@ def join_rows(features: Rows, token_rows: Rows) -> Rows:
     """
     width = token_rows.shape[1]
     if features.ndim != 2 or features.shape[1] != width:
-        raise EmbeddingError(f"image features of shape {features.shape}: the model has width {width}")
+        raise EmbeddingError(
+            f"image features of shape {features.shape}: the model has width {width}"
+        )
     scaled = features * np.float32(1 / sqrt(width))
     return np.concatenate([scaled, token_rows], dtype=np.float32)

@@ -34,7 +34,9 @@ class Room:
     """The question's own and one for each resident user."""
 
 
-def plan_room(asked: int | None, image_tokens: int, attention: Literal["exact", "resident"]) -> Room:
+def plan_room(
+    asked: int | None, image_tokens: int, attention: Literal["exact", "resident"]
+) -> Room:
     """Decide the sizes.
 
     Args:
@@ -47,7 +49,9 @@ def plan_room(asked: int | None, image_tokens: int, attention: Literal["exact", 
     """
     least = image_tokens + LEAST_TEXT
     if asked is not None and asked < least:
-        raise RequestError(f"context={asked}: with {image_tokens} image tokens give {least} or more")
+        raise RequestError(
+            f"context={asked}: with {image_tokens} image tokens give {least} or more"
+        )
     users = RESIDENT_USERS * (image_tokens + HEAD_ROOM) if attention == "resident" else 0
     cells = asked or image_tokens + TEXT_ROOM + users
     return Room(cells, min(cells, image_tokens + PROMPT_ROOM), 1 + RESIDENT_USERS)

@@ -29,22 +29,24 @@ class UserEmbedding:
         EmbeddingError: not a finite matrix.
     """
 
-    rows: npt.NDArray[np.float32] = field(repr=False)
+    features: npt.NDArray[np.float32] = field(repr=False)
     """float32 [N, d], read-only, as the projector gives them (not divided by √d)."""
     vision: str
     """SHA-256 of the vision encoder that made it; another bundle's is refused."""
     digest: str = field(init=False)
-    """Names the content; equal rows of one encoder have equal digests."""
+    """Names the content; equal features of one encoder have equal digests."""
 
     def __post_init__(self) -> None:
         """Take a read-only copy and name it."""
-        rows = np.array(self.rows, dtype=np.float32, order="C")
-        if rows.ndim != 2 or rows.size == 0 or not np.isfinite(rows).all():
-            raise EmbeddingError(f"a user embedding is a finite [N, d] matrix; got shape {rows.shape}")
-        rows.flags.writeable = False
-        object.__setattr__(self, "rows", rows)
+        features = np.array(self.features, dtype=np.float32, order="C")
+        if features.ndim != 2 or features.size == 0 or not np.isfinite(features).all():
+            raise EmbeddingError(
+                f"a user embedding is a finite [N, d] matrix; got shape {features.shape}"
+            )
+        features.flags.writeable = False
+        object.__setattr__(self, "features", features)
         name = blake2b(self.vision.encode(), digest_size=16)
-        name.update(rows)
+        name.update(features.data)
         object.__setattr__(self, "digest", name.hexdigest())
 
 
@@ -61,11 +63,11 @@ def check_embedding(embedding: UserEmbedding, shape: tuple[int, int], vision: st
     """
     if embedding.vision != vision:
         raise EmbeddingError(
-            f"the user embedding was made by vision encoder {embedding.vision[:12]}…, this bundle has "
-            f"{vision[:12]}…: encode the picture again"
+            f"the user embedding was made by vision encoder {embedding.vision[:12]}…, "
+            f"this bundle has {vision[:12]}…: encode the picture again"
         )
-    if embedding.rows.shape != shape:
-        raise EmbeddingError(f"the user embedding has shape {embedding.rows.shape}, not {shape}")
+    if embedding.features.shape != shape:
+        raise EmbeddingError(f"the user embedding has shape {embedding.features.shape}, not {shape}")
 
 
 class UserStore:
@@ -110,7 +112,7 @@ class UserStore:
         """
         embedding = self._kept.get(name)
         if embedding is None:
-            raise UnknownUserError(f"no user {name!r} is kept; known: {', '.join(self.names) or 'nobody'}")
+            raise self._unknown(name)
         return embedding
 
     def forget(self, name: str) -> None:
@@ -120,7 +122,7 @@ class UserStore:
             UnknownUserError: nobody of that name is kept.
         """
         if not self._kept.remove(lambda key, _: key == name):
-            raise UnknownUserError(f"no user {name!r} is kept; known: {', '.join(self.names) or 'nobody'}")
+            raise self._unknown(name)
 
     def clear(self) -> None:
         """Let go of everybody."""
@@ -134,3 +136,7 @@ class UserStore:
     def _left(self, embedding: UserEmbedding) -> None:
         if all(kept.digest != embedding.digest for kept in self._kept.values()):
             self._dropped(embedding)
+
+    def _unknown(self, name: str) -> UnknownUserError:
+        known = ", ".join(self.names) or "nobody"
+        return UnknownUserError(f"no user {name!r} is kept; known: {known}")

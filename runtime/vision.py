@@ -56,10 +56,13 @@ class VisionEncoder:
             raise EngineError(f"onnxruntime could not run the vision encoder: {error}") from error
         if features.shape != (1, *self._shape) or features.dtype != np.float32:
             raise EngineError(
-                f"the vision encoder gave {features.dtype} {features.shape}, not float32 (1, *{self._shape})"
+                f"the vision encoder gave {features.dtype} {features.shape}, "
+                f"not float32 {(1, *self._shape)}"
             )
         if not np.isfinite(features).all():
-            raise EngineError("the vision encoder gave values that are not finite: export the bundle again")
+            raise EngineError(
+                "the vision encoder gave values that are not finite: export the bundle again"
+            )
         return np.ascontiguousarray(features[0])
 
 
@@ -92,13 +95,17 @@ def _check_port(path: Path, ports: list[Any], name: str, shape: tuple[int, ...])
     """Compare one input or output; a symbolic dimension fits any number."""
     found = {port.name: port for port in ports}
     if list(found) != [name]:
-        raise BundleError(f"{path} has {sorted(found)} where {name!r} is wanted; export the bundle again")
+        raise BundleError(
+            f"{path} has {sorted(found)} where {name!r} is wanted; export the bundle again"
+        )
     port = found[name]
     sizes = port.shape[1:]
     fits = len(sizes) == len(shape) and all(
-        not isinstance(size, int) or size == wanted for size, wanted in zip(sizes, shape, strict=True)
+        not isinstance(size, int) or size == wanted
+        for size, wanted in zip(sizes, shape, strict=True)
     )
     if port.type != "tensor(float)" or not fits:
         raise BundleError(
-            f"{path}: {name} is {port.type} {port.shape}, not float32 (batch, *{shape}); export it again"
+            f"{path}: {name} is {port.type} {port.shape}, not float32 {('batch', *shape)}; "
+            "export the bundle again"
         )

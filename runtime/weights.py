@@ -1,9 +1,9 @@
 """The GGUF file from the outside: a checked header, and rows of its token-embedding table.
 
-Owns: reading the header with every offset checked against the file's size, so that a damaged file is
-a `BundleError` here and not an abort inside llama.cpp, and dequantising single rows. Knows nothing
-of llama.cpp's runtime. gguf-py's own `GGUFReader` makes several numpy views per vocabulary entry:
-✔ 13 s and 680 MB for Gemma's 257 216 tokens; this reader steps over them.
+Owns: reading the header with every offset checked against the file's size, so that a damaged file
+is a `BundleError` here and not an abort inside llama.cpp, and dequantising single rows. Knows
+nothing of llama.cpp's runtime. gguf-py's own `GGUFReader` makes several numpy views for each
+vocabulary entry: ✔ 13 s and 680 MB for Gemma's 257 216 tokens; this reader steps over them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = (2, 3)
 _STRING, _ARRAY = 8, 9
 _SCALARS: Final = {
-    0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"
+    0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i",
+    6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
 }  # fmt: skip
 """GGUF value type -> struct format (gguf/constants.py, GGUFValueType)."""
 
@@ -78,7 +79,7 @@ class Weights:
                 raise BundleError(f"{path} ends inside {name}: it is cut off; export it again")
 
     def rows(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Dequantise rows of the token-embedding table: float32 [len(tokens), d], not scaled by √d."""
+        """Dequantise rows of the token-embedding table: float32 [T, d], not scaled by √d."""
         from gguf import GGMLQuantizationType
         from gguf.quants import dequantize
 
@@ -102,14 +103,16 @@ class Weights:
             found = self.values.get(key)
             if found != wanted:
                 raise BundleError(
-                    f"{self.path}: {key} is {found!r}, the manifest says {wanted!r}; export the bundle again"
+                    f"{self.path}: {key} is {found!r}, the manifest says {wanted!r}; "
+                    "export the bundle again"
                 )
         for name, shape in _expected_tensors(architecture).items():
             tensor = self.tensors.get(name)
             if tensor is None or tensor.shape != shape:
                 found_shape = None if tensor is None else tensor.shape
                 raise BundleError(
-                    f"{self.path}: {name} has shape {found_shape}, not {shape}; export the bundle again"
+                    f"{self.path}: {name} has shape {found_shape}, not {shape}; "
+                    "export the bundle again"
                 )
 
 
@@ -160,7 +163,9 @@ class _Cursor:
     def skip(self, count: int) -> int:
         start, end = self.position, self.position + count
         if end > len(self._data):
-            raise BundleError(f"{self._path} ends inside its header: it is cut off; export it again")
+            raise BundleError(
+                f"{self._path} ends inside its header: it is cut off; export it again"
+            )
         self.position = end
         return start
 
@@ -231,4 +236,6 @@ def _place(path: Path, name: str, record: tuple[list[int], int, int], start: int
         block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     except (KeyError, ValueError) as error:
         raise BundleError(f"{path}: {name} is of unknown type {kind}; export it again") from error
-    return Tensor(tuple(reversed(dimensions)), kind, start + offset, prod(dimensions) * size // block)
+    return Tensor(
+        tuple(reversed(dimensions)), kind, start + offset, prod(dimensions) * size // block
+    )

@@ -1,0 +1,106 @@
+"""Stage 7: the trained model leaves the workshop in Hugging Face layout, with its card.
+
+Owns: the files of `models/pocket/` and the card's text. Its figures are measured here, on the
+weights as shipped (bfloat16), and are never typed in by hand.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from uservlm.models.architecture import IMAGE_SIZE, IMAGE_TOKENS
+from uservlm.models.evaluate import Row, evaluate, table
+
+TOKENIZER_FILES = "*token*"
+POCKET = Path(__file__).parent / "pocket"
+
+CARD = """---
+license: mit
+base_model: none (trained from a seed by this repository)
+pipeline_tag: image-text-to-text
+---
+
+# pocket: a User-VLM in miniature
+
+A `PaliGemmaForConditionalGeneration` with {weights:.1f} million weights in bfloat16: SigLIP at
+{size} px ({tokens} image tokens), a linear projector and Gemma 2 with grouped-query attention, both
+softcaps and tied embeddings. It is made to be loaded, converted and run exactly like User-VLM 3B,
+in a demo and in tests. It is a toy: it has only ever seen drawn people, and what it says of real
+ones means nothing.
+
+Made by `python -m uservlm.models.train` in {stages}. Prompt, as User-VLM's:
+`<image>`×{tokens} `<bos>` ` <|im_start|>USER: {{question}}<|im_end|> ASSISTANT: \\n`.
+
+## What it was taught
+
+{pictures:,} pictures of drawn people. First the tower learns their attributes by name and the
+language model learns the dialogues in words alone (for no pretrained SigLIP or Gemma is at hand);
+then the paper's stages: the projector is aligned on descriptions, and a LoRA of rank {rank} on the
+language model is tuned on dialogues. The merged model is here; the LoRA alone is in `adapter/`,
+relative to the merged weights minus itself.
+
+## What it must not say
+
+People are drawn in eight skin tones and without gender. No description, question or answer ever
+names ethnicity, gender, religion or health: the words are not in its training text, and
+tests/test_dialogues.py keeps them out.
+
+## Figures
+
+{people} held-out people, one dialogue each in every cell; the share of answers that are right
+to the letter under greedy decoding, float32, with 95 % intervals. *Held-out phrasing*: questions
+worded in ways that training never showed. *Another user's picture*: the same questions with the
+picture replaced; *chance* is how often that other user's right answer happens to be the same, which
+is where a model that looks must fall to. General questions must not fall at all.
+
+{table}
+"""
+
+
+def write_checkpoint(
+    model: Any, tokenizer_folder: Path, adapter: Path, made: dict[str, Any], people: int = 1000
+) -> Sequence[Row]:
+    """Round to bfloat16, write the folder, measure what was written and write its card."""
+    from transformers import AutoTokenizer, PaliGemmaForConditionalGeneration, SiglipImageProcessor
+
+    shutil.rmtree(POCKET, ignore_errors=True)
+    model.to(torch.bfloat16).save_pretrained(POCKET)
+    SiglipImageProcessor(
+        size={"height": IMAGE_SIZE, "width": IMAGE_SIZE},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+        image_seq_length=IMAGE_TOKENS,
+        processor_class="PaliGemmaProcessor",
+    ).save_pretrained(POCKET)
+    for file in tokenizer_folder.iterdir():
+        shutil.copy(file, POCKET / file.name)
+    _write_adapter(adapter, POCKET / "adapter")
+    shipped = PaliGemmaForConditionalGeneration.from_pretrained(
+        POCKET, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+    rows = evaluate(shipped, AutoTokenizer.from_pretrained(POCKET), people)
+    text = CARD.format(
+        weights=sum(p.numel() for p in shipped.parameters()) / 1e6,
+        size=IMAGE_SIZE,
+        tokens=IMAGE_TOKENS,
+        people=people,
+        table=table(rows),
+        **made,
+    )
+    (POCKET / "README.md").write_text(text, encoding="utf-8")
+    return rows
+
+
+def _write_adapter(source: Path, target: Path) -> None:
+    target.mkdir()
+    weights = {
+        n: t.to(torch.bfloat16) for n, t in load_file(source / "adapter_model.safetensors").items()
+    }
+    save_file(weights, target / "adapter_model.safetensors", metadata={"format": "pt"})
+    shutil.copy(source / "adapter_config.json", target / "adapter_config.json")

@@ -1,0 +1,135 @@
+"""`make demo`: two drawn users ask the same three questions.
+
+Owns: what is shown and how. Everything that answers is the product itself: the exported pocket
+bundle through `uservlm.runtime`, streaming.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from rich.console import Console
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from uservlm.models.drawing import render
+from uservlm.models.people import Person, Scene
+from uservlm.runtime import UserVLM
+from uservlm.runtime.answers import Usage
+from uservlm.runtime.errors import UserVLMError
+
+QUESTIONS = ("How do I make a video call?", "Describe me.", "What is the capital of France?")
+
+GRACE = Scene(
+    user=Person("older adult", "happy", "curly", "grey", True, "none", "purple", 5, seed=11),
+    others=(),
+    seed=21,
+)
+SAM = Scene(
+    user=Person("child", "surprised", "short", "red", False, "cap", "green", 1, seed=12),
+    others=(),
+    seed=22,
+)
+USERS = {"Grace": GRACE, "Sam": SAM}
+
+
+def main() -> int:
+    """Show the conversation, then what it took."""
+    parser = argparse.ArgumentParser(
+        description="Two users, the same questions, different answers."
+    )
+    parser.add_argument("bundle", type=Path, nargs="?", default=Path("bundles/pocket"))
+    console = Console(highlight=False)
+    try:
+        with UserVLM.load(parser.parse_args().bundle, attention="exact") as vlm:
+            show(vlm, console)
+    except UserVLMError as error:
+        console.print(f"uservlm: {error}", style="red", markup=False)
+        return 2
+    return 0
+
+
+def show(vlm: UserVLM, console: Console) -> None:
+    """Let both users ask, then print the table."""
+    pictures = {name: render(scene) for name, scene in USERS.items()}
+    cold, warm = [], []
+    for name, picture in pictures.items():
+        console.print()
+        if console.color_system:
+            console.print(thumbnail(picture))
+        console.print(f"[bold]{name}[/] stands in front of the robot (a drawn person)")
+        usages = [_ask(vlm, console, question, picture) for question in QUESTIONS]
+        cold.append(usages[0])
+        warm += usages[1:]
+    resident = [
+        vlm.ask(question, image=picture, attention="resident").usage
+        for picture in pictures.values()
+        for question in QUESTIONS
+    ]
+    console.print()
+    console.print(_figures(cold, warm, [u for u in resident if u.prefix_reused]))
+
+
+def thumbnail(picture: npt.NDArray[np.uint8], columns: int = 40) -> Text:
+    """The picture in coloured half blocks, two pixels a character."""
+    rows = round(columns * picture.shape[0] / picture.shape[1] / 2) * 2
+    small = np.asarray(Image.fromarray(picture).resize((columns, rows), Image.Resampling.BOX))
+    text = Text()
+    for y in range(0, rows, 2):
+        for over, under in zip(small[y], small[y + 1], strict=True):
+            text.append("▀", Style(color=_hex(over), bgcolor=_hex(under)))
+        text.append("\n")
+    return text
+
+
+def _ask(vlm: UserVLM, console: Console, question: str, picture: npt.NDArray[np.uint8]) -> Usage:
+    console.print(f"  [cyan]{question}[/]  ", end="")
+    usage = None
+    for chunk in vlm.stream(question, image=picture):
+        console.print(chunk.text, end="", markup=False, soft_wrap=True)
+        usage = chunk.usage or usage
+    console.print()
+    assert usage is not None  # the last chunk has it
+    return usage
+
+
+def _figures(cold: Sequence[Usage], warm: Sequence[Usage], resident: Sequence[Usage]) -> Table:
+    table = Table(title="pocket bundle, this machine, this run (medians)")
+    table.add_column("question")
+    for head in ("TTFT", "prefix computed", "reused", "decode"):
+        table.add_column(head, justify="right")
+    for name, usages in (
+        ("cold: a new face", cold),
+        ("warm, exact: embedding kept", warm),
+        ("warm, resident: KV cache kept", resident),
+    ):
+        table.add_row(
+            name,
+            f"{1000 * median(u.ttft_s for u in usages):.1f} ms",
+            f"{median(u.prefix_computed for u in usages):.0f} tokens",
+            f"{median(u.prefix_reused for u in usages):.0f} tokens",
+            f"{median(u.tokens_per_s for u in usages):.0f} tokens/s",
+        )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    table.caption = (
+        f"peak memory of the whole process {peak:.0f} MB; toy weights: speed, not quality"
+    )
+    return table
+
+
+def _hex(pixel: npt.NDArray[np.uint8]) -> str:
+    red, green, blue = (int(c) for c in pixel)
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""How good the pocket model is, on people and phrasings it never met: the figures of its card.
+
+Owns: the held-out sets, the measures and their confidence. Everything runs in float32 with
+transformers; what the exported bundle loses against that is measured by the converter and by
+tests/test_pocket.py. "Fully right" means that greedy decoding gives the right answer to the letter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from uservlm.models.dialogues import Dialogue, all_dialogues, sample_dialogue
+from uservlm.models.knowledge import KINDS, Split
+from uservlm.models.people import Scene
+from uservlm.models.pictures import scene_at, square_at
+from uservlm.models.tower import to_tensor
+from uservlm.models.tuning import answer_logits, collate, encode_example, fully_right, project
+
+if TYPE_CHECKING:
+    from transformers import PaliGemmaForConditionalGeneration
+
+HELD_OUT_PEOPLE = 2
+"""Seed of the set of people that no training stage draws from."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A proportion with its sample size."""
+
+    right: int
+    of: int
+
+    @property
+    def value(self) -> float:
+        """The proportion, 0 … 1."""
+        return self.right / self.of if self.of else float("nan")
+
+    @property
+    def margin(self) -> float:
+        """Half the width of the 95 % Wilson interval."""
+        z, n, p = 1.96, max(self.of, 1), self.value
+        return float(z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} ± {100 * self.margin:.1f} %"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the card's table."""
+
+    kind: str
+    held_out_phrasing: Share
+    known_phrasing: Share
+    other_picture: Share
+    """Right answers to held-out phrasings when the model is shown another user instead."""
+    chance: Share
+    """How often that other user's right answer is the same: what `other_picture` must drop to."""
+
+
+@torch.no_grad()
+def evaluate(
+    model: PaliGemmaForConditionalGeneration, tokenizer: Any, people: int = 500, batch: int = 20
+) -> list[Row]:
+    """Ask about `people` held-out users, one dialogue of every kind in each way of asking."""
+    size = model.config.vision_config.image_size
+    scenes = [scene_at(HELD_OUT_PEOPLE, i) for i in range(people)]
+    others = [scenes[(i + 1) % people] for i in range(people)]
+    squares = np.stack([square_at(HELD_OUT_PEOPLE, size, i) for i in range(people)])
+    images = torch.cat(
+        [project(model, to_tensor(squares[i : i + 50]), 1) for i in range(0, people, 50)]
+    )
+    shifted = images.roll(-1, dims=0)
+    rows = []
+    for kind in KINDS:
+        held = _draw(scenes, kind, "held_out")
+        known = _draw(scenes, kind, "train")
+        rows.append(
+            Row(
+                kind=kind,
+                held_out_phrasing=_share(model, tokenizer, held, images, batch),
+                known_phrasing=_share(model, tokenizer, known, images, batch),
+                other_picture=_share(model, tokenizer, held, shifted, batch),
+                chance=_same_answer(held, others),
+            )
+        )
+    return rows
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows in Markdown."""
+    lines = [
+        "| dialogues | held-out phrasing | known phrasing | another user's picture | chance |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.kind.replace('_', ' ')} | {row.held_out_phrasing} | {row.known_phrasing} "
+        f"| {row.other_picture} | {100 * row.chance.value:.1f} % |"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def _draw(scenes: Sequence[Scene], kind: str, split: Split) -> list[Dialogue]:
+    rng = np.random.default_rng([HELD_OUT_PEOPLE, KINDS.index(kind)])
+    return [sample_dialogue(s, rng, split, {kind: 1.0}, noise=0.0) for s in scenes]
+
+
+def _share(
+    model: PaliGemmaForConditionalGeneration,
+    tokenizer: Any,
+    dialogues: Sequence[Dialogue],
+    images: torch.Tensor,
+    batch: int,
+) -> Share:
+    right = 0.0
+    for start in range(0, len(dialogues), batch):
+        part = dialogues[start : start + batch]
+        examples = [encode_example(tokenizer, d.question, d.answer) for d in part]
+        right += (
+            fully_right(*answer_logits(model, collate(examples, images[start : start + batch])))
+            .sum()
+            .item()
+        )
+    return Share(round(right), len(dialogues))
+
+
+def _same_answer(dialogues: Sequence[Dialogue], others: Sequence[Scene]) -> Share:
+    same = 0
+    for dialogue, other in zip(dialogues, others, strict=True):
+        answers = {d.topic: d.answer for d in all_dialogues(other, "held_out")}
+        same += answers[dialogue.topic] == dialogue.answer
+    return Share(same, len(dialogues))

@@ -1,0 +1,72 @@
+"""How every stage learns: schedule and optimisers, nothing of what is learnt.
+
+Matrices go to Muon, everything else (embeddings, norms, biases) to AdamW. Muon orthogonalises a
+matrix's update (K. Jordan et al., "Muon", 2024; in torch since 2.9) and needs fewer steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import cos, pi
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast a stage learns."""
+
+    steps: int
+    batch: int
+    rate: float
+    """Peak of the learning rate: linear warm-up over 3 %, then cosine to a fiftieth."""
+    muon: bool = True
+    """False gives everything to AdamW: for LoRA's thin factors, and where a stage was found so."""
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        done = (step + 1) / self.steps
+        return self.rate * min(1.0, done / 0.03) * (0.02 + 0.98 * 0.5 * (1 + cos(pi * done)))
+
+
+class Learner:
+    """Steps a set of parameters along a schedule."""
+
+    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], schedule: Schedule):
+        """Sort the parameters."""
+        self._schedule, self._step = schedule, 0
+        chosen = dict(named)
+        self._parameters = list(chosen.values())
+        matrices = [
+            p
+            for n, p in chosen.items()
+            if schedule.muon and p.ndim == 2 and "embed" not in n and "head" not in n
+        ]
+        taken = {id(p) for p in matrices}
+        others = [p for p in self._parameters if id(p) not in taken]
+        self._optimisers: list[torch.optim.Optimizer] = []
+        if others:
+            self._optimisers.append(
+                torch.optim.AdamW(others, lr=schedule.rate, weight_decay=0.01, betas=(0.9, 0.98))
+            )
+        if matrices:
+            self._optimisers.append(
+                torch.optim.Muon(
+                    matrices, lr=schedule.rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
+                )
+            )
+
+    def learn(self, loss: torch.Tensor) -> None:
+        """One step down the gradient of `loss`."""
+        rate = self._schedule.rate_at(self._step)
+        self._step += 1
+        for optimiser in self._optimisers:
+            optimiser.zero_grad(set_to_none=True)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._parameters, 1.0)
+        for optimiser in self._optimisers:
+            optimiser.step()

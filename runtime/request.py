@@ -1,0 +1,106 @@
+"""A question, checked: its tokens, how it will be attended to, how long its answer may be.
+
+Owns: what may be asked of one bundle. Knows nothing of the KV cache, of vision or of time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from uservlm.runtime.answers import Attention, GenerationOptions
+from uservlm.runtime.bundle import Manifest
+from uservlm.runtime.errors import AttentionError, QuestionError
+from uservlm.runtime.prefix import Tokens, check_length, head_text, join_tokens
+
+Mode: TypeAlias = Literal["exact", "resident"]
+
+
+class Tokenizer(Protocol):
+    """What is needed of a language model; `language.LanguageModel` is one."""
+
+    bos: int
+    cells: int
+    """KV cells."""
+    block: int
+    """Longest prefix."""
+
+    def tokenize(self, text: str) -> list[int]:
+        """Split text into tokens, without `<bos>`."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A question that can be prefilled."""
+
+    tokens: Tokens
+    attention: Mode
+    longest: int
+    """Answer tokens at most; 1 or more."""
+
+
+class Requests:
+    """Checks the questions that are put to one bundle."""
+
+    def __init__(self, manifest: Manifest, tokenizer: Tokenizer, attention: Attention) -> None:
+        """Tokenise what is the same for every question.
+
+        Raises:
+            AttentionError: no such attention.
+        """
+        self._manifest, self._tokenizer = manifest, tokenizer
+        self.attention = resolve(attention, manifest)
+        self._head = tokenizer.tokenize(head_text(manifest.prompt.template))
+        self._positions = min(tokenizer.cells, manifest.architecture.context)
+
+    def tokens(self, question: str) -> Tokens:
+        """Tokenise a question in its prompt.
+
+        Raises:
+            QuestionError: blank, or too long for the context.
+        """
+        if not question.strip():
+            raise QuestionError("the question is blank: ask something")
+        try:
+            prompt = self._tokenizer.tokenize(self._manifest.prompt.fill(question))
+        except UnicodeEncodeError as error:  # half a surrogate pair, as undecodable input leaves it
+            raise QuestionError(f"the question is not Unicode text: {error.reason}") from error
+        tokens = join_tokens(self._tokenizer.bos, self._head, prompt)
+        room = min(self._tokenizer.block, self._positions - 1)
+        check_length(self._manifest.architecture.image_tokens, tokens, room)
+        return tokens
+
+    def check(
+        self, question: str, attention: Attention | None, options: GenerationOptions
+    ) -> Request:
+        """Check a question.
+
+        A question whose words join with the prompt in front of it has no head; unless resident was
+        asked for by name it is attended to exactly, and its usage says so.
+
+        Raises:
+            QuestionError: see `tokens`.
+            AttentionError: no such attention.
+        """
+        tokens = self.tokens(question)
+        mode = self.attention if attention is None else resolve(attention, self._manifest)
+        if tokens.head == 0 and attention != "resident":
+            mode = "exact"
+        wanted = options.max_new_tokens or self._manifest.prompt.max_new_tokens
+        prefix = self._manifest.architecture.image_tokens + len(tokens.all)
+        return Request(tokens, mode, min(wanted, self._positions - prefix))
+
+
+def resolve(attention: str, manifest: Manifest) -> Mode:
+    """Turn what was asked for into what is done: auto follows the manifest's measurement.
+
+    Raises:
+        AttentionError: no such attention.
+    """
+    if attention == "exact":
+        return "exact"
+    if attention == "resident":
+        return "resident"
+    if attention != "auto":
+        raise AttentionError(f"attention={attention!r}: give auto, exact or resident")
+    return "resident" if manifest.resident is not None and manifest.resident.faithful else "exact"
