@@ -1,18 +1,18 @@
 """A checkpoint in Hugging Face layout: its configuration, and its tensors one at a time.
 
-Owns: finding the folder, checking that config.json describes a PaliGemma 2 this project can run,
-and matching every stored tensor to exactly one canonical name. Knows nothing of ONNX or GGUF.
+Owns: finding the folder and matching every stored tensor to exactly one canonical name.
+`configuration.py` reads its numbers. Knows nothing of ONNX or GGUF.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uservlm.converters import names
+from uservlm.converters.configuration import read_config, read_json, shape_of
 from uservlm.converters.errors import CheckpointError
 from uservlm.runtime.bundle import sha256
 
@@ -65,7 +65,9 @@ class Checkpoint:
         """
         tensor = _read(self.places[name]).float()
         if not tensor.isfinite().all():
-            raise CheckpointError(f"{self.places[name].key} in {self.places[name].file.name} holds NaN or infinity")
+            raise CheckpointError(
+                f"{self.places[name].key} in {self.places[name].file.name} holds NaN or infinity"
+            )
         return tensor
 
     @property
@@ -104,26 +106,9 @@ def open_checkpoint(origin: Origin | Path) -> Checkpoint:
     """
     origin = origin if isinstance(origin, Origin) else locate(origin)
     _refuse_adapter(origin.folder)
-    config = _read_config(origin.folder)
-    shape = _shape(config)
+    config = read_config(origin.folder / CONFIG_FILE)
+    shape = shape_of(config)
     return Checkpoint(origin, config, shape, _match(origin.folder, shape))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        CheckpointError: missing, not JSON, or not an object.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing: give a folder in Hugging Face layout") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} is damaged: it holds no JSON object")
-    return data
 
 
 def _download(model: str, revision: str | None) -> Origin:
@@ -131,13 +116,16 @@ def _download(model: str, revision: str | None) -> Origin:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise CheckpointError(f"no folder {model}: give a checkpoint's folder or a hub id such as owner/name")
+        raise CheckpointError(
+            f"no folder {model}: give a checkpoint's folder or a hub id such as owner/name"
+        )
     try:
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first = str(error).strip().splitlines()[0]
         raise CheckpointError(
-            f"no folder {model}, and the hub does not give it: {first} (a gated model needs `hf auth login`)"
+            f"no folder {model}, and the hub does not give it: {first} "
+            "(a gated model needs `hf auth login`)"
         ) from error
     return Origin(folder, model, folder.name)
 
@@ -148,72 +136,8 @@ def _refuse_adapter(folder: Path) -> None:
         base = read_json(adapter).get("base_model_name_or_path", "its base model")
         raise CheckpointError(
             f"{folder} is a PEFT adapter, not a checkpoint: merge it into {base} first "
-            "(peft: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder))"
+            "(peft: PeftModel.from_pretrained(…).merge_and_unload(), then save_pretrained)"
         )
-
-
-def _read_config(folder: Path) -> PaliGemmaConfig:
-    """Parse with transformers, whose defaults real configurations rely on, but only what is ours."""
-    from transformers import PaliGemmaConfig
-
-    path = folder / CONFIG_FILE
-    raw = read_json(path)
-    found = (raw.get("model_type"), *(_model_type(raw, part) for part in ("text_config", "vision_config")))
-    if found != ("paligemma", "gemma2", "siglip_vision_model"):
-        raise CheckpointError(
-            f"{path} describes {found}, not ('paligemma', 'gemma2', 'siglip_vision_model'): only PaliGemma 2 is supported"
-        )
-    try:
-        config = PaliGemmaConfig.from_dict(raw)
-    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    _check_supported(path, config)
-    return config
-
-
-def _model_type(raw: dict[str, Any], part: str) -> object:
-    inner = raw.get(part)
-    return inner.get("model_type") if isinstance(inner, dict) else None
-
-
-def _check_supported(path: Path, config: PaliGemmaConfig) -> None:
-    """Refuse what llama.cpp's gemma2 graph or the vision graph would compute differently."""
-    text, vision = config.text_config, config.vision_config
-    alternating = ["sliding_attention" if i % 2 == 0 else "full_attention" for i in range(text.num_hidden_layers)]
-    required = (
-        ("text_config.hidden_activation", text.hidden_activation, "gelu_pytorch_tanh"),
-        ("text_config.attention_bias", text.attention_bias, False),
-        ("text_config.layer_types", list(text.layer_types), alternating),
-        ("text_config.rope_scaling", getattr(text, "rope_scaling", None), None),
-        ("vision_config.num_channels", vision.num_channels, 3),
-        ("image_size % patch_size", vision.image_size % vision.patch_size, 0),
-        ("num_attention_heads % num_key_value_heads", text.num_attention_heads % text.num_key_value_heads, 0),
-        ("vision hidden_size % num_attention_heads", vision.hidden_size % vision.num_attention_heads, 0),
-    )
-    for what, value, wanted in required:
-        if value != wanted:
-            raise CheckpointError(f"{path}: {what} is {value!r}, supported is {wanted!r}")
-    for what in ("attn_logit_softcapping", "final_logit_softcapping"):
-        if not getattr(text, what):
-            raise CheckpointError(f"{path}: text_config.{what} is {getattr(text, what)!r}, but gemma2 needs a number")
-
-
-def _shape(config: PaliGemmaConfig) -> names.Shape:
-    text, vision = config.text_config, config.vision_config
-    return names.Shape(
-        image_size=vision.image_size,
-        patch_size=vision.patch_size,
-        vision_width=vision.hidden_size,
-        vision_feed_forward=vision.intermediate_size,
-        vision_layers=vision.num_hidden_layers,
-        width=text.hidden_size,
-        feed_forward=text.intermediate_size,
-        layers=text.num_hidden_layers,
-        heads=text.num_attention_heads,
-        kv_heads=text.num_key_value_heads,
-        head_dim=text.head_dim,
-        rows=text.vocab_size,
-    )
 
 
 def _match(folder: Path, shape: names.Shape) -> dict[str, Place]:
@@ -267,7 +191,10 @@ def _weight_files(folder: Path) -> list[Path]:
     single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
     if not index.is_file():
         if not single.is_file():
-            raise CheckpointError(f"{folder} holds neither {WEIGHTS_FILE} nor {INDEX_FILE}; pickled weights are not read")
+            raise CheckpointError(
+                f"{folder} holds neither {WEIGHTS_FILE} nor {INDEX_FILE}; "
+                "pickled weights are not read"
+            )
         return [single]
     shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict):
@@ -275,7 +202,9 @@ def _weight_files(folder: Path) -> list[Path]:
     files = sorted({folder / str(shard) for shard in shards.values()})
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise CheckpointError(f"{folder} lacks the shards {', '.join(missing)} that {INDEX_FILE} names")
+        raise CheckpointError(
+            f"{folder} lacks the shards {', '.join(missing)} that {INDEX_FILE} names"
+        )
     return files
 
 
@@ -285,7 +214,9 @@ def _check_tied(places: dict[str, Place]) -> None:
 
     head = places.pop(names.HEAD, None)
     if head is not None and not torch.equal(_read(head), _read(places[names.EMBEDDINGS])):
-        raise CheckpointError(f"{head.key} differs from the token embeddings: an untied head is not supported")
+        raise CheckpointError(
+            f"{head.key} differs from the token embeddings: an untied head is not supported"
+        )
 
 
 def _read(place: Place) -> torch.Tensor:

@@ -33,8 +33,15 @@ from uservlm.runtime.image import PixelSpec
 
 RECIPE_FILE = "recipe.json"
 PACKAGES = (
-    "uservlm", "torch", "transformers", "optimum-onnx", "onnx", "onnxruntime", "gguf", "llama-cpp-python",
-)  # fmt: skip
+    "uservlm",
+    "torch",
+    "transformers",
+    "optimum-onnx",
+    "onnx",
+    "onnxruntime",
+    "gguf",
+    "llama-cpp-python",
+)
 """Whose versions the manifest records; one that is not installed is left out."""
 BICUBIC = 3
 """`resample` of preprocessor_config.json, by Pillow's number."""
@@ -63,7 +70,14 @@ def write_recipe(origin: Origin, language: str, vision: str, template: str, case
     """Hash the checkpoint's files and this package's sources."""
     patterns = ("*.json", "*.safetensors", "tokenizer.model", "README.md")
     files = sorted(path for pattern in patterns for path in origin.folder.glob(pattern))
-    return Recipe({path.name: sha256(path) for path in files}, language, vision, template, cases, _own_sources())
+    return Recipe(
+        {path.name: sha256(path) for path in files},
+        language,
+        vision,
+        template,
+        cases,
+        _own_sources(),
+    )
 
 
 def is_made_by(out: Path, recipe: Recipe) -> bool:
@@ -127,7 +141,9 @@ def read_pixels(checkpoint: Checkpoint) -> PixelSpec:
     )
     for what, value, wanted in required:
         if value != wanted:
-            raise CheckpointError(f"{checkpoint.folder}: preprocessor {what} is {value!r}, supported is {wanted!r}")
+            raise CheckpointError(
+                f"{checkpoint.folder}: preprocessor {what} is {value!r}, supported is {wanted!r}"
+            )
     return PixelSpec(side, _triple(said.get("image_mean")), _triple(said.get("image_std")))
 
 
@@ -155,7 +171,12 @@ def _architecture(checkpoint: Checkpoint) -> Architecture:
 
 def _source(checkpoint: Checkpoint) -> Source:
     origin = checkpoint.origin
-    return Source(origin.model, origin.revision, _license(origin.folder / "README.md"), checkpoint.config_sha256)
+    return Source(
+        origin.model,
+        origin.revision,
+        _license(origin.folder / "README.md"),
+        checkpoint.config_sha256,
+    )
 
 
 def _license(card: Path) -> str:

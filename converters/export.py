@@ -41,14 +41,26 @@ def _parser() -> argparse.ArgumentParser:
         prog="export.py",
         description="Turn a PaliGemma 2 checkpoint into a bundle for the CPU and prove them equal.",
     )
-    parser.add_argument("--model", default=str(POCKET), metavar="DIR_OR_HUB_ID", help="default: the pocket model")
+    parser.add_argument(
+        "--model", default=str(POCKET), metavar="DIR_OR_HUB_ID", help="default: the pocket model"
+    )
     parser.add_argument("--revision", help="branch or commit of the hub repository")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the bundle; default: bundles/<name>")
-    parser.add_argument("--quant", choices=("q4_k_m", "q4_0", "q8_0", "f16"), help="language model; default: q4_k_m")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the bundle; default: bundles/<name>"
+    )
+    parser.add_argument(
+        "--quant", choices=("q4_k_m", "q4_0", "q8_0", "f16"), help="language model; default: q4_k_m"
+    )
     parser.add_argument("--vision", choices=("int8", "fp32"), help="vision encoder; default: int8")
-    parser.add_argument("--template", type=_unescaped, help=r"text around {question}, e.g. '{question}\n'")
-    parser.add_argument("--cases", type=int, help="pairs of picture and question to compare on; default: 16")
-    parser.add_argument("--force", action="store_true", help="export again even if the bundle is there")
+    parser.add_argument(
+        "--template", type=_unescaped, help=r"text around {question}, e.g. '{question}\n'"
+    )
+    parser.add_argument(
+        "--cases", type=int, help="pairs of picture and question to compare on; default: 16"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="export again even if the bundle is there"
+    )
     return parser
 
 

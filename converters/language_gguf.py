@@ -49,6 +49,9 @@ LAYER: tuple[tuple[str, str], ...] = (
 LARGEST_F16 = 65504.0
 LAYERS_OF_27B = 46
 """llama.cpp takes a gemma2 of so many layers for the 27B, whose query scale is another."""
+UNCAPPED = 10000.0
+"""Softcap for a checkpoint that has none, since llama.cpp always caps: at 10⁴ by less than 4e-3 for
+values below 100. A larger one would lose more to the rounding of tanh than it gains."""
 QUESTION_ROOM = 1024
 """Tokens a prompt may have beside the picture before a sliding window would cut into it."""
 
@@ -88,9 +91,13 @@ def write_language(
     write_vocabulary(writer, read_vocabulary(checkpoint.folder, checkpoint.shape.rows))
     entries = list(tensors(checkpoint.shape))
     for entry in entries:
-        kind = GGMLQuantizationType.F16 if half and len(entry.shape) > 1 else GGMLQuantizationType.F32
+        kind = (
+            GGMLQuantizationType.F16 if half and len(entry.shape) > 1 else GGMLQuantizationType.F32
+        )
         dtype = np.dtype(np.float16 if kind is GGMLQuantizationType.F16 else np.float32)
-        writer.add_tensor_info(entry.target, entry.shape, dtype, math.prod(entry.shape) * dtype.itemsize)
+        writer.add_tensor_info(
+            entry.target, entry.shape, dtype, math.prod(entry.shape) * dtype.itemsize
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -138,7 +145,9 @@ def _stored(checkpoint: Checkpoint, entry: Entry, half: bool) -> npt.NDArray[np.
         return changed
     largest = float(np.abs(changed).max())
     if largest > LARGEST_F16:
-        raise ConversionError(f"{entry.source} holds {largest:.4g}, more than float16 can ({LARGEST_F16:.0f})")
+        raise ConversionError(
+            f"{entry.source} holds {largest:.4g}, more than float16 can ({LARGEST_F16:.0f})"
+        )
     return changed.astype(np.float16)
 
 
@@ -157,8 +166,8 @@ def _write_parameters(writer: GGUFWriter, checkpoint: Checkpoint, half: bool) ->
     writer.add_rope_dimension_count(shape.head_dim)
     writer.add_rope_freq_base(text.rope_theta)
     writer.add_layer_norm_rms_eps(text.rms_norm_eps)
-    writer.add_attn_logit_softcapping(text.attn_logit_softcapping)
-    writer.add_final_logit_softcapping(text.final_logit_softcapping)
+    writer.add_attn_logit_softcapping(text.attn_logit_softcapping or UNCAPPED)
+    writer.add_final_logit_softcapping(text.final_logit_softcapping or UNCAPPED)
     writer.add_sliding_window(_window(text, shape))
 
 
@@ -169,4 +178,6 @@ def _window(text: Gemma2Config, shape: names.Shape) -> int:
     block; 4.57 does not slide at all here); llama.cpp slides in any case, which matters at 896 px.
     """
     roomy = shape.image_tokens + QUESTION_ROOM <= text.sliding_window
-    return int(text.sliding_window if roomy else max(text.sliding_window, text.max_position_embeddings))
+    return int(
+        text.sliding_window if roomy else max(text.sliding_window, text.max_position_embeddings)
+    )

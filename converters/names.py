@@ -35,7 +35,7 @@ PREFIXES: tuple[tuple[str, str], ...] = (
 """What a stored name may begin with and what that means; the first match counts, so longer first.
 
 transformers < 4.52 wrote `language_model.model.*`, 4.52 to 4.57 `model.language_model.*` (saved
-under the old names by `save_pretrained`), and 5.x dropped `vision_model.` (DESIGN section 4, fact 6).
+under the old names by `save_pretrained`), 5.x dropped `vision_model.` (DESIGN section 4, fact 6).
 """
 
 
@@ -73,14 +73,23 @@ _VISION: Table = (
     ("post_layernorm.bias", ("vision_width",)),
 )
 _VISION_LAYER: Table = (
-    *((f"{norm}.{kind}", ("vision_width",)) for norm in ("layer_norm1", "layer_norm2") for kind in ("weight", "bias")),
-    *((f"self_attn.{part}_proj.weight", ("vision_width", "vision_width")) for part in ("q", "k", "v", "out")),
-    *((f"self_attn.{part}_proj.bias", ("vision_width",)) for part in ("q", "k", "v", "out")),
+    ("layer_norm1.weight", ("vision_width",)),
+    ("layer_norm1.bias", ("vision_width",)),
+    ("layer_norm2.weight", ("vision_width",)),
+    ("layer_norm2.bias", ("vision_width",)),
+    ("self_attn.q_proj.weight", ("vision_width", "vision_width")),
+    ("self_attn.q_proj.bias", ("vision_width",)),
+    ("self_attn.k_proj.weight", ("vision_width", "vision_width")),
+    ("self_attn.k_proj.bias", ("vision_width",)),
+    ("self_attn.v_proj.weight", ("vision_width", "vision_width")),
+    ("self_attn.v_proj.bias", ("vision_width",)),
+    ("self_attn.out_proj.weight", ("vision_width", "vision_width")),
+    ("self_attn.out_proj.bias", ("vision_width",)),
     ("mlp.fc1.weight", ("vision_feed_forward", "vision_width")),
     ("mlp.fc1.bias", ("vision_feed_forward",)),
     ("mlp.fc2.weight", ("vision_width", "vision_feed_forward")),
     ("mlp.fc2.bias", ("vision_width",)),
-)  # fmt: skip
+)
 _PROJECTOR: Table = (
     ("linear.weight", ("width", "vision_width")),
     ("linear.bias", ("width",)),
@@ -106,11 +115,11 @@ _LANGUAGE_LAYER: Table = (
 
 def expected(shape: Shape) -> dict[str, tuple[int, ...]]:
     """Every canonical name the checkpoint must hold, with its shape; the tied head not counted."""
-    return dict(
-        (prefix + name, tuple(_size(term, shape) for term in terms))
+    return {
+        prefix + name: tuple(_size(term, shape) for term in terms)
         for prefix, table in _tables(shape)
         for name, terms in table
-    )
+    }
 
 
 def canonical(stored: str) -> str | None:

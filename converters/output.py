@@ -30,7 +30,9 @@ def staged(out: Path) -> Iterator[Path]:
     """
     tidy(out)
     if out.exists() and not is_replaceable(out):
-        raise OutputError(f"{out} is not empty and holds no bundle: choose another folder with --out")
+        raise OutputError(
+            f"{out} is not empty and holds no bundle: choose another folder with --out"
+        )
     folder = _sibling(out, PARTIAL)
     try:
         folder.mkdir(parents=True)

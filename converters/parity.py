@@ -73,7 +73,12 @@ def run_reference(
 
 
 def measure(
-    bundle: Path, features: list[Features], expected: list[Reply], manifest: Manifest, done: Done
+    bundle: Path,
+    features: list[Features],
+    expected: list[Reply],
+    manifest: Manifest,
+    done: Done,
+    threads: int | None = None,
 ) -> tuple[Parity, Agreement]:
     """Ask the bundle the same, exactly and resident, and compare.
 
@@ -83,36 +88,45 @@ def measure(
         expected: the checkpoint's, per calibration case.
         manifest: of the bundle; its precision decides the thresholds.
         done: called with 1 after each case.
+        threads: the runtime computes with; None lets it choose.
     """
     from uservlm.runtime import UserVLM
 
     cases = calibration_cases(len(expected))
-    with UserVLM.load(bundle, attention="exact") as vlm:
+    with UserVLM.load(bundle, attention="exact", threads=threads) as vlm:
         users = [vlm.encode(picture) for picture in calibration_pictures()]
-        cosine = min(mean_token_cosine(ours, user.features) for ours, user in zip(features, users, strict=True))
+        cosine = min(
+            mean_token_cosine(ours, user.features)
+            for ours, user in zip(features, users, strict=True)
+        )
         exact = [_ask(vlm, case, users[case.picture], done) for case in cases]
-    with UserVLM.load(bundle, attention="resident") as vlm:
+    with UserVLM.load(bundle, attention="resident", threads=threads) as vlm:
         resident = [_ask(vlm, case, users[case.picture], done) for case in cases]
     parity = Parity(
         cases=len(cases),
         vision_cosine=cosine,
         first_token_kl=_mean_kl(expected, exact),
         first_token_top1=_same_first(expected, exact),
-        greedy_agreement=_mean(first.answer == second.answer for first, second in zip(expected, exact, strict=True)),
+        greedy_agreement=_mean(
+            first.answer == second.answer for first, second in zip(expected, exact, strict=True)
+        ),
         threshold=thresholds(manifest.precision.language, manifest.precision.vision),
     )
     agreement = Agreement(
         cases=len(cases),
         first_token_top1=_same_first(exact, resident),
         first_token_kl=_mean_kl(exact, resident),
-        rouge1=_mean(rouge1(second.answer, first.answer) for first, second in zip(exact, resident, strict=True)),
+        rouge1=_mean(
+            rouge1(second.answer, first.answer)
+            for first, second in zip(exact, resident, strict=True)
+        ),
         threshold=FAITHFUL,
     )
     return parity, agreement
 
 
 def thresholds(language: str, vision: str) -> dict[str, float]:
-    """Give what each figure must reach; first_token_kl is the highest allowed, the others the lowest."""
+    """Give what each figure must reach: first_token_kl at most, the others at least."""
     kl, top1 = LANGUAGE[language]
     rough = vision == "int8"
     return {
@@ -134,11 +148,12 @@ def check(parity: Parity) -> None:
         highest = figure == "first_token_kl"
         # Written so that a NaN fails.
         if not (value <= limit if highest else value >= limit):
-            faults.append(f"{figure} is {value:.4g}, needed {'at most' if highest else 'at least'} {limit:g}")
+            wanted = "at most" if highest else "at least"
+            faults.append(f"{figure} is {value:.4g}, needed {wanted} {limit:g}")
     if faults:
         raise ParityError(
-            f"the bundle does not answer like the checkpoint over {parity.cases} cases: {'; '.join(faults)}. "
-            "Try a finer --quant or --vision fp32"
+            f"the bundle does not answer like the checkpoint over {parity.cases} cases: "
+            f"{'; '.join(faults)}. Try a finer --quant or --vision fp32"
         )
 
 
@@ -161,22 +176,29 @@ def _ask(vlm: UserVLM, case: Case, user: UserEmbedding, done: Done) -> Reply:
     from uservlm.runtime import GenerationOptions
 
     logits = vlm.first_logits(case.question, image=user)
-    answer = vlm.ask(case.question, image=user, options=GenerationOptions(max_new_tokens=ANSWER_TOKENS))
+    answer = vlm.ask(
+        case.question, image=user, options=GenerationOptions(max_new_tokens=ANSWER_TOKENS)
+    )
     done(1)
     return Reply(logits, answer.text)
 
 
 def _log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
     shifted = logits.astype(np.float64) - float(logits.max())
-    return shifted - np.log(np.exp(shifted).sum())
+    return np.asarray(shifted - np.log(np.exp(shifted).sum()))
 
 
 def _mean_kl(first: list[Reply], second: list[Reply]) -> float:
-    return _mean(kl_divergence(one.logits, other.logits) for one, other in zip(first, second, strict=True))
+    return _mean(
+        kl_divergence(one.logits, other.logits) for one, other in zip(first, second, strict=True)
+    )
 
 
 def _same_first(first: list[Reply], second: list[Reply]) -> float:
-    return _mean(one.logits.argmax() == other.logits.argmax() for one, other in zip(first, second, strict=True))
+    return _mean(
+        one.logits.argmax() == other.logits.argmax()
+        for one, other in zip(first, second, strict=True)
+    )
 
 
 def _mean(values: Iterable[float]) -> float:

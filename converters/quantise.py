@@ -27,7 +27,7 @@ LOG_WARNING, LOG_ERROR = 2, 3
 
 
 def quantise(source: Path, target: Path, kind: str, threads: int = 0) -> None:
-    """Quantise a float GGUF into `target`; a row length no K-quant fits falls back inside llama.cpp.
+    """Quantise a float GGUF into `target`; rows no K-quant fits get another type from llama.cpp.
 
     Args:
         source: GGUF of float16 or float32.
@@ -54,7 +54,7 @@ def quantise(source: Path, target: Path, kind: str, threads: int = 0) -> None:
 
 @contextmanager
 def _heard() -> Iterator[list[str]]:
-    """Collect llama.cpp's warnings and errors instead of its chatter on stderr, then put all back."""
+    """Collect llama.cpp's warnings and errors instead of its chatter on stderr."""
     import ctypes
 
     import llama_cpp

@@ -22,7 +22,7 @@ from uservlm.converters.vision_onnx import Features, Pixels
 
 if TYPE_CHECKING:
     import torch
-    from transformers import Cache
+    from transformers import Cache, PaliGemmaForConditionalGeneration
 
 Logits = npt.NDArray[np.float32]
 """float32 [rows of the embedding table], before the softmax."""
@@ -87,19 +87,23 @@ class Reference:
                 break
             answer.append(token)
             with torch.inference_mode():
-                out = self.model(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True)
+                out = self.model(
+                    input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True
+                )
             logits = self._capped(out.logits)
         return answer
 
-    def block_masked_logits(self, pixels: Pixels, head_ids: list[int], question_ids: list[int]) -> Logits:
-        """Give the first answer token's logits as resident attention defines them (DESIGN section 5).
+    def block_masked_logits(
+        self, pixels: Pixels, head_ids: list[int], question_ids: list[int]
+    ) -> Logits:
+        """Give the first answer token's logits under resident attention (DESIGN section 5).
 
         Image, `<bos>` and head form one block in which all see all; the question's tokens see that
         block and each other. Only image and head do not see the question.
 
         Args:
             pixels: float32 [1, 3, S, S].
-            head_ids: the prompt's beginning, what follows `<bos>` and does not depend on the question.
+            head_ids: what follows `<bos>` and does not depend on the question.
             question_ids: the rest of the prompt, at least one token.
         """
         import torch
@@ -135,17 +139,19 @@ class Reference:
         import torch
 
         image = self.model.config.image_token_index
-        return torch.tensor([[image] * self.image_tokens + [self.tokenizer.bos_token_id, *prompt_ids]])
+        return torch.tensor(
+            [[image] * self.image_tokens + [self.tokenizer.bos_token_id, *prompt_ids]]
+        )
 
     def _capped(self, logits: torch.Tensor) -> Logits:
         last: Logits = logits[0, -1].numpy()
         return self.cap * np.tanh(last / self.cap) if self.cap else last
 
 
-def _load(model: torch.nn.Module, checkpoint: Checkpoint) -> None:
+def _load(model: PaliGemmaForConditionalGeneration, checkpoint: Checkpoint) -> None:
     """Load every matched tensor and nothing else; the head is the embedding table."""
     state = {f"model.{name}": checkpoint.read(name) for name in checkpoint.places}
     missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
     if set(missing) - {names.HEAD} or unexpected:
         raise CheckpointError(f"transformers misses {missing} and does not know {unexpected}")
-    model.lm_head.weight = model.model.language_model.embed_tokens.weight
+    model.lm_head.weight = model.get_input_embeddings().weight

@@ -16,7 +16,7 @@ from typing import Any
 
 from gguf import GGUFWriter, TokenType
 
-from uservlm.converters.checkpoint import read_json
+from uservlm.converters.configuration import read_json
 from uservlm.converters.errors import TokenizerError
 
 SPACE = "\u2581"
@@ -83,10 +83,10 @@ def write_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
 
 
 def _from_sentencepiece(path: Path) -> list[Piece]:
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from sentencepiece import sentencepiece_model_pb2
 
-    model = sentencepiece_model_pb2.ModelProto()
+    model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     try:
         model.ParseFromString(path.read_bytes())
     except DecodeError as error:
@@ -99,7 +99,9 @@ def _from_sentencepiece(path: Path) -> list[Piece]:
         ("precompiled_charsmap", model.normalizer_spec.precompiled_charsmap, b""),
     )
     _require(path, required)
-    return [_sentencepiece(piece.piece, piece.score, TokenType(piece.type)) for piece in model.pieces]
+    return [
+        _sentencepiece(piece.piece, piece.score, TokenType(piece.type)) for piece in model.pieces
+    ]
 
 
 def _sentencepiece(text: str, score: float, kind: TokenType) -> Piece:
@@ -114,7 +116,11 @@ def _from_fast(data: dict[str, Any], path: Path) -> list[Piece]:
         ("model.byte_fallback", model.get("byte_fallback"), True),
         ("model.dropout", model.get("dropout"), None),
         ("model.ignore_merges", model.get("ignore_merges", False), False),
-        ("normalizer", data.get("normalizer"), {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}),
+        (
+            "normalizer",
+            data.get("normalizer"),
+            {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+        ),
     )
     _require(path, required)
     ranks = _ranks(model["merges"])
@@ -122,11 +128,13 @@ def _from_fast(data: dict[str, Any], path: Path) -> list[Piece]:
     if [token for _, token in ordered] != list(range(len(ordered))):
         raise TokenizerError(f"{path}: the ids of model.vocab are not 0 … {len(ordered) - 1}")
     unknown = model.get("unk_token")
-    return [Piece(text, ranks.get(text, ADDED_SCORE), _fast_type(text, unknown)) for text, _ in ordered]
+    return [
+        Piece(text, ranks.get(text, ADDED_SCORE), _fast_type(text, unknown)) for text, _ in ordered
+    ]
 
 
 def _ranks(merges: list[Any]) -> dict[str, float]:
-    """Score every piece a merge makes by the order in which pieces are first made, 0, -1, -2, …"""
+    """Score every piece a merge makes 0, -1, -2, … in the order in which they are first made."""
     scores: dict[str, float] = {}
     for merge in merges:
         left, right = merge.split(" ") if isinstance(merge, str) else merge
@@ -144,18 +152,24 @@ def _fast_type(text: str, unknown: str | None) -> TokenType:
 def _require(path: Path, required: tuple[tuple[str, object, object], ...]) -> None:
     for what, value, wanted in required:
         if value != wanted:
-            raise TokenizerError(f"{path}: {what} is {value!r}, but a Gemma tokenizer has {wanted!r}")
+            raise TokenizerError(
+                f"{path}: {what} is {value!r}, but a Gemma tokenizer has {wanted!r}"
+            )
 
 
 def _added_tokens(folder: Path) -> dict[int, tuple[str, bool]]:
     """Give text and whether it is special by id, from whichever file tells it."""
-    fast, config, old = (folder / name for name in ("tokenizer.json", "tokenizer_config.json", "added_tokens.json"))
+    fast, config, old = (
+        folder / name for name in ("tokenizer.json", "tokenizer_config.json", "added_tokens.json")
+    )
     if fast.is_file():
         listed = read_json(fast).get("added_tokens") or []
         return {int(token["id"]): (token["content"], bool(token["special"])) for token in listed}
     decoder = read_json(config).get("added_tokens_decoder") if config.is_file() else None
     if decoder:
-        return {int(key): (token["content"], bool(token["special"])) for key, token in decoder.items()}
+        return {
+            int(key): (token["content"], bool(token["special"])) for key, token in decoder.items()
+        }
     plain = read_json(old) if old.is_file() else {}
     return {int(token): (text, text == "<image>") for text, token in plain.items()}
 
@@ -166,11 +180,15 @@ def _with_added(base: list[Piece], added: dict[int, tuple[str, bool]], folder: P
         kind = TokenType.CONTROL if special else TokenType.USER_DEFINED
         plain = text.replace(SPACE, " ")
         if token > len(pieces):
-            raise TokenizerError(f"{folder}: the added token {text!r} has id {token}, but id {len(pieces)} has no token")
+            raise TokenizerError(
+                f"{folder}: added token {text!r} has id {token}, but id {len(pieces)} has none"
+            )
         if token == len(pieces):
             pieces.append(Piece(plain, ADDED_SCORE, kind))
         elif pieces[token].text.replace(SPACE, " ") != plain:
-            raise TokenizerError(f"{folder}: id {token} is {pieces[token].text!r} and also the added token {text!r}")
+            raise TokenizerError(
+                f"{folder}: id {token} is {pieces[token].text!r} and also the added token {text!r}"
+            )
         elif pieces[token].type is not TokenType.UNKNOWN:
             pieces[token] = Piece(plain, pieces[token].score, kind)
     return pieces
@@ -183,7 +201,9 @@ def _compare(pieces: list[Piece], data: dict[str, Any], path: Path) -> None:
     stored = {int(token): text.replace(SPACE, " ") for text, token in vocab.items()}
     for token, piece in enumerate(pieces):
         if stored.get(token) != piece.text.replace(SPACE, " "):
-            raise TokenizerError(f"{path} has {stored.get(token)!r} as id {token}, tokenizer.model has {piece.text!r}")
+            raise TokenizerError(
+                f"{path}: id {token} is {stored.get(token)!r}, in tokenizer.model {piece.text!r}"
+            )
     if len(stored) > len(pieces):
         raise TokenizerError(f"{path} has {len(stored)} tokens, tokenizer.model {len(pieces)}")
 
@@ -204,9 +224,16 @@ def _special_ids(folder: Path, ids: dict[str, int]) -> dict[str, int]:
 def _padded(pieces: list[Piece], rows: int, folder: Path) -> list[Piece]:
     """Name the embedding rows that no token uses: llama.cpp wants as many tokens as rows."""
     if len(pieces) > rows:
-        raise TokenizerError(f"{folder}: {len(pieces)} tokens, but the embedding table has {rows} rows")
-    padding = [Piece(f"[PAD{token}]", PADDING_SCORE, TokenType.UNUSED) for token in range(len(pieces), rows)]
+        raise TokenizerError(
+            f"{folder}: {len(pieces)} tokens, but the embedding table has {rows} rows"
+        )
+    padding = [
+        Piece(f"[PAD{token}]", PADDING_SCORE, TokenType.UNUSED)
+        for token in range(len(pieces), rows)
+    ]
     clash = {piece.text for piece in pieces} & {piece.text for piece in padding}
     if clash:
-        raise TokenizerError(f"{folder}: {sorted(clash)[0]!r} is a token and also the name of a padding row")
+        raise TokenizerError(
+            f"{folder}: {sorted(clash)[0]!r} is a token and also the name of a padding row"
+        )
     return pieces + padding

@@ -68,9 +68,9 @@ def export_vision(checkpoint: Checkpoint, path: Path) -> list[Path]:
     Past 2 GB the weights lie in a second file beside it, which the bundle must list too.
     """
     _silence_telemetry()
-    from optimum.exporters.onnx import export
-    from optimum.exporters.onnx.config import VisionOnnxConfig
-    from optimum.utils import NormalizedVisionConfig
+    from optimum.exporters.onnx import export  # type: ignore[import-untyped]
+    from optimum.exporters.onnx.config import VisionOnnxConfig  # type: ignore[import-untyped]
+    from optimum.utils import NormalizedVisionConfig  # type: ignore[import-untyped]
 
     class VisionWithProjectorOnnxConfig(VisionOnnxConfig):  # type: ignore[misc]
         NORMALIZED_CONFIG_CLASS = NormalizedVisionConfig
@@ -84,13 +84,15 @@ def export_vision(checkpoint: Checkpoint, path: Path) -> list[Path]:
             return {OUTPUT: {0: "batch"}}
 
     module = vision_module(checkpoint)
-    config = VisionWithProjectorOnnxConfig(checkpoint.config.vision_config, task="feature-extraction")
+    config = VisionWithProjectorOnnxConfig(
+        checkpoint.config.vision_config, task="feature-extraction"
+    )
     export(model=module, config=config, output=path, opset=OPSET)
     return sorted(path.parent.glob(path.name + "*"))
 
 
 def shrink_vision(source: Path, target: Path) -> None:
-    """Write the graph again with uint8 weights in every MatMul; activations are quantised as it runs.
+    """Write the graph again with uint8 weights in every MatMul; activations follow as it runs.
 
     QUInt8, because signed weights saturate on processors with AVX2 and without VNNI (DESIGN
     section 4, fact 13).
@@ -103,7 +105,11 @@ def shrink_vision(source: Path, target: Path) -> None:
     logging.getLogger().addFilter(advice)
     try:
         quantize_dynamic(
-            source, target, op_types_to_quantize=["MatMul"], weight_type=QuantType.QUInt8, per_channel=True
+            source,
+            target,
+            op_types_to_quantize=["MatMul"],
+            weight_type=QuantType.QUInt8,
+            per_channel=True,
         )
     finally:
         logging.getLogger().removeFilter(advice)
@@ -135,7 +141,10 @@ def mean_token_cosine(first: Features, second: Features) -> float:
 def lowest_cosine(reference: Path, candidate: Path, pictures: list[Pixels]) -> float:
     """Give the worst picture's mean-token cosine between two graphs."""
     first, second = open_vision(reference), open_vision(candidate)
-    return min(mean_token_cosine(run_vision(first, pixels), run_vision(second, pixels)) for pixels in pictures)
+    return min(
+        mean_token_cosine(run_vision(first, pixels), run_vision(second, pixels))
+        for pixels in pictures
+    )
 
 
 def _silence_telemetry() -> None:

@@ -34,7 +34,7 @@ softcaps and tied embeddings. It is made to be loaded, converted and run exactly
 in a demo and in tests. It is a toy: it has only ever seen drawn people, and what it says of real
 ones means nothing.
 
-Made by `python -m uservlm.models.train` in {stages}. Prompt, as User-VLM's:
+Made by `python -m uservlm.models.train` from seed {seed}. Prompt, as User-VLM's:
 `<image>`×{tokens} `<bos>` ` <|im_start|>USER: {{question}}<|im_end|> ASSISTANT: \\n`.
 
 ## What it was taught

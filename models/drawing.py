@@ -18,9 +18,9 @@ def render(scene: Scene, width: int = 320, height: int = 240) -> Canvas:
     """Draw uint8 [height, width, 3] RGB; equal scenes and sizes give equal pixels."""
     rng = np.random.default_rng(scene.seed)
     canvas = _background(rng, width, height)
-    sides = rng.permutation([-1.0, 1.0, -1.0, 1.0])
+    first = float(rng.permutation([-1.0, 1.0, -1.0, 1.0])[0])
     for index, other in enumerate(scene.others):
-        _place_other(canvas, other, float(sides[index]), index, rng)
+        _place_other(canvas, other, first if index % 2 == 0 else -first, index, rng)
     scale = height * rng.uniform(0.235, 0.30) * (0.92 if scene.user.age == "child" else 1.0)
     centre = (width * rng.uniform(0.44, 0.56), height * rng.uniform(0.44, 0.56))
     draw_person(

@@ -238,6 +238,10 @@ def _hair_front(
         (-width + 0.04, -0.12),
     )
     pen.fill(np.concatenate([crown, inner]), hair)
+    if person.hat != "none":  # what a hat leaves to be seen must tell short hair from none
+        for side in (-1, 1):
+            low, high = side * (width - 0.17), side * (width + 0.10)
+            pen.fill(points((low, -0.6), (high, -0.6), (high, -0.02), (low, 0.06)), hair)
     if person.hair_style == "long":
         for side in (-1, 1):
             lock = points(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,28 +41,31 @@ class RandomShape:
     heads: int = 4
     kv_heads: int = 2
     head_dim: int = 64
-    query_pre_attn_scalar: float = 64
+    scalar: float = 64
+    """query_pre_attn_scalar: scores are divided by its root."""
+    caps: tuple[float | None, float | None] = (50.0, 30.0)
+    """Softcaps of attention scores and logits."""
     padding_rows: int = 50
-    """Embedding rows beyond the vocabulary, at least; their number is rounded up to a multiple of 64."""
+    """Embedding rows beyond the vocabulary, at least; the total is a multiple of 64."""
 
 
+SQUARE = RandomShape()
+SMALL = RandomShape(image_size=56, layers=3, vision_width=64, vision_feed_forward=96)
 SHAPES: dict[str, RandomShape] = {
-    "square": RandomShape(),
-    "small": RandomShape(
-        image_size=56, vision_width=64, vision_feed_forward=96, width=128, feed_forward=256, layers=2,
-        kv_heads=1, head_dim=32, query_pre_attn_scalar=32,
-    ),
-    "narrow_heads": RandomShape(image_size=56, heads=8, kv_heads=4, head_dim=48, query_pre_attn_scalar=48, layers=3),
-    "scaled_queries": RandomShape(image_size=56, head_dim=32, query_pre_attn_scalar=144, layers=3),
-}  # fmt: skip
-"""square is the default; narrow_heads has head_dim ≠ width / heads; scaled_queries has a query scale
-of its own, as the 27B of Gemma 2."""
+    "square": SQUARE,
+    "small": replace(SMALL, width=128, feed_forward=256, kv_heads=1, head_dim=32, scalar=32),
+    "narrow_heads": replace(SMALL, heads=8, kv_heads=4, head_dim=48, scalar=48),
+    "scaled_queries": replace(SMALL, head_dim=32, scalar=144),
+    "uncapped": replace(SMALL, caps=(None, None)),
+}
+"""narrow_heads has head_dim ≠ width / heads, scaled_queries a query scale of its own as Gemma 2's
+27B, uncapped no softcaps, as the PaliGemma 2 paper trains its last stage."""
 
 
 def write_random_checkpoint(
     folder: Path,
     tokenizer: Path,
-    shape: RandomShape = SHAPES["square"],
+    shape: RandomShape = SQUARE,
     seed: int = 0,
     dtype: str = "bfloat16",
 ) -> Path:
@@ -123,7 +126,9 @@ def _config(shape: RandomShape, tokenizer: Path) -> PaliGemmaConfig:
             "num_attention_heads": shape.heads,
             "num_key_value_heads": shape.kv_heads,
             "head_dim": shape.head_dim,
-            "query_pre_attn_scalar": shape.query_pre_attn_scalar,
+            "query_pre_attn_scalar": shape.scalar,
+            "attn_logit_softcapping": shape.caps[0],
+            "final_logit_softcapping": shape.caps[1],
             "pad_token_id": words.pad_token_id,
             "eos_token_id": words.eos_token_id,
             "bos_token_id": words.bos_token_id,
@@ -142,14 +147,14 @@ def _draw(model: PaliGemmaForConditionalGeneration) -> None:
 
 def _spread(name: str, weight: torch.Tensor) -> float:
     if "embed_tokens" in name or "lm_head" in name:
-        # The head is tied: the last norm gives rows of length √width, so the logits' std is about 1.
+        # The head is tied and fed rows of length √width: the logits' std is about 1.
         return float(weight.shape[1] ** -0.5)
     if weight.ndim == 1:
         return 0.1
     if "position_embedding" in name:
         return 0.5
-    gain = 2.0 if "q_proj" in name or "k_proj" in name else 1.0
-    return float(gain / weight[0].numel() ** 0.5)
+    # More would let attention magnify every rounding, as trained weights do not.
+    return float(weight[0].numel() ** -0.5)
 
 
 def _centre(name: str) -> float:
@@ -157,9 +162,9 @@ def _centre(name: str) -> float:
         return 0.0
     if "vision_tower" in name:
         return 1.0 if name.endswith("weight") else 0.0
-    # Gemma adds 1 itself. What layers add to the stream is doubled, or the tied head would only
+    # Gemma adds 1 itself. What layers add to the stream is trebled, or the tied head would only
     # ever repeat the last token of the prompt.
-    return 1.0 if "post_" in name else 0.0
+    return 2.0 if "post_" in name else 0.0
 
 
 def _preprocessor(shape: RandomShape) -> str:

@@ -28,7 +28,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from uservlm.models.architecture import IMAGE_SIZE, PIECES, pocket_config
+from uservlm.models.checkpoint import write_checkpoint
 from uservlm.models.dialogues import corpus, describe, sample_dialogue, text_only
+from uservlm.models.evaluate import table
 from uservlm.models.learning import Schedule
 from uservlm.models.people import random_scene
 from uservlm.models.pictures import scene_at, write_squares
@@ -52,6 +54,7 @@ class Recipe:
     pictures: int = 120_000
     tower: Schedule = Schedule(steps=1500, batch=128, rate=1e-3, muon=False)
     sharpen: Schedule = Schedule(steps=1200, batch=128, rate=1e-3)
+    polish: Schedule = Schedule(steps=700, batch=128, rate=7e-4)
     words: Schedule = Schedule(steps=400, batch=128, rate=1.5e-3)
     captions: Schedule = Schedule(steps=500, batch=128, rate=1.5e-3)
     alignment: Schedule = Schedule(steps=80, batch=128, rate=1e-3)
@@ -157,7 +160,7 @@ def make_words(shop: Workshop) -> None:
 
 def make_captions(shop: Workshop) -> None:
     """Stage 4: half of the steps stay on text, so that the words are not forgotten."""
-    model, tokenizer, recipe = shop.model("sharpen", "words"), shop.tokenizer(), shop.recipe
+    model, tokenizer, recipe = shop.model("polish", "words"), shop.tokenizer(), shop.recipe
     rng = np.random.default_rng([recipe.seed, 4])
     picture = _picture_batches(shop, model, tokenizer, rng, recipe.captions.batch, 1, caption=True)
 
@@ -172,7 +175,7 @@ def make_captions(shop: Workshop) -> None:
 
 def make_alignment(shop: Workshop) -> None:
     """Stage 5: as in the paper, only the projector moves."""
-    model, tokenizer, recipe = shop.model("sharpen", "captions"), shop.tokenizer(), shop.recipe
+    model, tokenizer, recipe = shop.model("polish", "captions"), shop.tokenizer(), shop.recipe
     rng = np.random.default_rng([recipe.seed, 5])
     next_batch = _picture_batches(
         shop, model, tokenizer, rng, recipe.alignment.batch, 1, caption=True
@@ -187,7 +190,7 @@ def make_instruction(shop: Workshop) -> None:
 
     tokenizer, recipe = shop.tokenizer(), shop.recipe
     rng = np.random.default_rng([recipe.seed, 6])
-    base = shop.model("sharpen", "captions", "alignment")
+    base = shop.model("polish", "captions", "alignment")
     config = LoraConfig(
         r=recipe.lora_rank, lora_alpha=recipe.lora_alpha, target_modules=LORA_TARGETS
     )
@@ -216,6 +219,15 @@ def _text_batches(
         pairs.sort(key=lambda e: len(e.prompt) + len(e.answer))
         for index in rng.permutation(pool):
             yield collate(pairs[index * size : (index + 1) * size], None)
+
+
+def make_checkpoint(shop: Workshop) -> None:
+    """Stage 7: write `models/pocket/`, and leave the table of its card in the work folder."""
+    recipe = shop.recipe
+    model = shop.model("polish", "captions", "alignment", "instruction").eval()
+    made = {"seed": recipe.seed, "pictures": recipe.pictures, "rank": recipe.lora_rank}
+    rows = write_checkpoint(model, shop.folder / "tokenizer", shop.folder / "adapter", made)
+    _say(table(rows))
 
 
 def _picture_batches(
@@ -249,10 +261,12 @@ STAGES: dict[str, Callable[[Workshop], None]] = {
     "pictures": make_pictures,
     "tower": make_tower,
     "sharpen": make_sharpen,
+    "polish": make_polish,
     "words": make_words,
     "captions": make_captions,
     "alignment": make_alignment,
     "instruction": make_instruction,
+    "checkpoint": make_checkpoint,
 }
 
 

@@ -1,8 +1,10 @@
 """What transformers computes in float32 for a checkpoint, with the masks spelled out by hand.
 
-Owns: the numbers the runtime is compared with. Knows nothing of the runtime: pixels come from
-transformers' own processor, tokens from the caller. Every mask is a 4-D tensor, so that no default
-of a transformers version decides what attends to what (DESIGN section 4, fact 5).
+Owns: the numbers the runtime is compared with. Knows nothing of the runtime nor of the converter:
+weights come through transformers' own loader, pixels from its own processor, tokens from the
+caller. (`uservlm.converters.reference` reads weights through the converter's table of names; a
+mistake in that table would be in the bundle and in that reference alike.) Every mask is a 4-D
+tensor, so that no default of a transformers version decides what attends to what.
 """
 
 from __future__ import annotations
@@ -73,12 +75,13 @@ class Reference:
                 position_ids=torch.arange(1, mask.shape[-1] + 1)[None],
                 use_cache=False,
             )
-            logits = self.model.lm_head(found.last_hidden_state[0, -1])
-        cap = self.model.config.text_config.final_logit_softcapping
-        return (torch.tanh(logits / cap) * cap).numpy() if cap else logits.numpy()
+            return self._capped(self.model.lm_head(found.last_hidden_state[0, -1]))
 
     def own_logits(self, pixels: torch.Tensor, tokens: tuple[int, ...]) -> Floats:
-        """Give the same as exact `logits`, by the model's own forward, mask and softcap."""
+        """Give the same as exact `logits`, by the model's own forward and mask.
+
+        transformers 4.57 leaves out PaliGemma's final softcap; it is put back.
+        """
         ids = torch.tensor([[self.model.config.image_token_id] * self.image_tokens + list(tokens)])
         with torch.no_grad():
             found = self.model(
@@ -87,7 +90,11 @@ class Reference:
                 attention_mask=torch.ones_like(ids),
                 token_type_ids=torch.zeros_like(ids),
             )
-        return found.logits[0, -1].numpy()
+        return self._capped(found.logits[0, -1])
+
+    def _capped(self, logits: torch.Tensor) -> Floats:
+        cap = self.model.config.text_config.final_logit_softcapping
+        return (torch.tanh(logits / cap) * cap).numpy()
 
     def greedy(
         self, pixels: torch.Tensor, tokens: tuple[int, ...], longest: int, head: int | None = None
@@ -100,6 +107,20 @@ class Reference:
                 break
             answer.append(token)
         return answer
+
+    def gaps(
+        self,
+        pixels: torch.Tensor,
+        tokens: tuple[int, ...],
+        answer: list[int],
+        head: int | None = None,
+    ) -> list[float]:
+        """Give how far the best logit is above the second at each token of an answer."""
+        tops = [
+            np.sort(self.logits(pixels, tokens, head=head, answer=tuple(answer[:i])))[-2:]
+            for i in range(len(answer))
+        ]
+        return [float(best - second) for second, best in tops]
 
 
 def block_mask(blocks: list[int], answer: int) -> torch.Tensor:

@@ -150,12 +150,10 @@ def test_a_full_disk_is_refused_with_both_figures(tree: Path) -> None:
 
 
 def test_a_finished_installation_is_recognised_at_once(tree: Path) -> None:
-    """Every `make` target starts with it, so it may not be felt."""
+    """Every `make` target starts with it, so it starts no program and says nothing."""
     finished(tree)
-    began = time.monotonic()
     done = start(tree)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize("change", ["constraints.txt", "setup.py", "stamp", "python", "place"])
@@ -190,7 +188,7 @@ def test_a_failed_step_names_its_reason_and_its_log(
     script = "echo 'a.cpp:1: error: no such thing'; exit 3"
     with pytest.raises(module.Refusal, match=r"no such thing; see \.wheels/logs/llama-wheel\.log"):
         module.run("llama wheel", ["/bin/sh", "-c", script], dict(os.environ))
-    assert "failed after 0 s" in capsys.readouterr().out
+    assert "llama wheel: failed after" in capsys.readouterr().out
 
 
 def test_an_interrupted_step_takes_its_children_with_it(
@@ -205,11 +203,11 @@ def test_an_interrupted_step_takes_its_children_with_it(
 
     monkeypatch.setattr(module.Progress, "tick", interrupt)
     compiler = (
-        f"(trap 'touch {tree}/ended; exit' TERM; touch {tree}/started; sleep 9 & wait) & wait"
+        f"(trap 'touch {tree}/ended; exit' TERM; touch {tree}/started; sleep 60 & wait) & wait"
     )
     with pytest.raises(KeyboardInterrupt):
         module.run("venv", ["/bin/sh", "-c", compiler], dict(os.environ))
-    for _ in range(100):
+    for _ in range(600):
         if (tree / "ended").exists():
             return
         time.sleep(0.05)

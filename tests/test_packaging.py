@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,17 @@ PACKAGES = assigned("PACKAGES")
 RUNTIME_MODULES = sorted(path.stem for path in (ROOT / "runtime").glob("*.py"))
 
 
+@dataclass(frozen=True)
+class Built:
+    """A wheel and the tree it was built from."""
+
+    tree: Path
+    files: list[str]
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Build the wheel, offline, from a copy into which no stale build/ can leak; list its files."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Build the wheel, offline, from a copy into which no stale build/ can leak."""
     base = tmp_path_factory.mktemp("wheel")
     tree = base / "tree"
     tree.mkdir()
@@ -60,12 +69,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     assert done.returncode == 0, done.stdout + done.stderr
     (built,) = base.glob("*.whl")
     with zipfile.ZipFile(built) as archive:
-        return [name for name in archive.namelist() if not name.endswith("/")]
+        return Built(tree, [name for name in archive.namelist() if not name.endswith("/")])
 
 
-def expected_files(package: str, folder: str) -> set[str]:
-    """What the wheel must hold of one folder: its modules, its marker and its TOML files."""
-    source = ROOT / folder
+def expected_files(source: Path, package: str) -> set[str]:
+    """What the wheel must hold of one folder: its modules, its marker and its data files."""
     files = {*source.glob("*.py"), source / "py.typed", *source.rglob("*.toml")}
     for pattern in package_data().get(package, []):
         files.update(source.glob(pattern))
@@ -75,21 +83,23 @@ def expected_files(package: str, folder: str) -> set[str]:
 
 @pytest.mark.parametrize(("package", "folder"), sorted(PACKAGES.items()))
 def test_wheel_holds_the_whole_folder_and_nothing_else(
-    wheel: list[str], package: str, folder: str
+    wheel: Built, package: str, folder: str
 ) -> None:
     inside = package.replace(".", "/") + "/"
-    found = {name for name in wheel if name.startswith(inside)}
-    assert found == expected_files(package, folder)
+    found = {name for name in wheel.files if name.startswith(inside)}
+    assert found == expected_files(wheel.tree / folder, package)
 
 
-def test_only_our_name_reaches_site_packages(wheel: list[str]) -> None:
-    tops = {name.split("/")[0] for name in wheel}
+def test_only_our_name_reaches_site_packages(wheel: Built) -> None:
+    tops = {name.split("/")[0] for name in wheel.files}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"uservlm"}
 
 
-def test_namespace_itself_stays_without_a_module(wheel: list[str]) -> None:
+def test_namespace_itself_stays_without_a_module(wheel: Built) -> None:
     """A `uservlm/__init__.py` would end the namespace that the packages share."""
-    assert not [name for name in wheel if name.count("/") == 1 and name.startswith("uservlm/")]
+    assert not [
+        name for name in wheel.files if name.count("/") == 1 and name.startswith("uservlm/")
+    ]
 
 
 def test_no_python_file_lies_in_a_folder_that_no_list_names() -> None:

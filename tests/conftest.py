@@ -1,0 +1,96 @@
+"""Checkpoints and bundles every test may use: tiny, random, made once per session, offline.
+
+Nothing is mocked: a bundle here went through the whole converter, parity included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+POCKET = ROOT / "models" / "pocket"
+PIECES = 640
+CASES = 4
+
+MakeCheckpoint = Callable[..., Path]
+"""(shape="square", seed=0, dtype="bfloat16") -> folder of a random checkpoint."""
+MakeBundle = Callable[..., Path]
+"""(shape="square", quant="f16", vision="fp32") -> folder of its bundle."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """On a busy machine two threads spend their time waiting for each other."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Gemma-like tokenizer, trained as the pocket's is."""
+    from uservlm.models.dialogues import corpus
+    from uservlm.models.people import random_scene
+    from uservlm.models.prompt import TEMPLATE
+    from uservlm.models.vocabulary import train_vocabulary
+
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    train_vocabulary(corpus(0, [random_scene(rng) for _ in range(40)], TEMPLATE), folder, PIECES)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: Path
+) -> MakeCheckpoint:
+    """Write random checkpoints, each once; tests that change one work on a copy."""
+    from uservlm.models.random_checkpoint import SHAPES, write_random_checkpoint
+
+    @cache
+    def make(shape: str = "square", seed: int = 0, dtype: str = "bfloat16") -> Path:
+        folder = tmp_path_factory.mktemp("checkpoint") / shape
+        return write_random_checkpoint(folder, tokenizer_folder, SHAPES[shape], seed, dtype)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_bundle(
+    tmp_path_factory: pytest.TempPathFactory, make_checkpoint: MakeCheckpoint
+) -> MakeBundle:
+    """Export random checkpoints, each combination once."""
+    from uservlm.converters.pipeline import ExportOptions, export
+
+    @cache
+    def make(shape: str = "square", quant: str = "f16", vision: str = "fp32") -> Path:
+        out = tmp_path_factory.mktemp("bundle") / f"{shape}-{quant}-{vision}"
+        return export(ExportOptions(make_checkpoint(shape), out, quant, vision, cases=CASES))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(make_checkpoint: MakeCheckpoint) -> Path:
+    """A random checkpoint: 112 px, 64 image tokens, width 256, 4 layers."""
+    return make_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(make_bundle: MakeBundle) -> Path:
+    """Its bundle in f16 with fp32 vision: what differs from the checkpoint is rounding alone."""
+    return make_bundle()
+
+
+@pytest.fixture(scope="session")
+def pocket_bundle() -> Path:
+    """The shipped model as `python converters/export.py` makes it, kept between runs."""
+    if not (POCKET / "config.json").is_file():
+        pytest.skip("models/pocket is not there: make it with `python -m uservlm.models.train`")
+    from uservlm.converters.pipeline import ExportOptions, export
+
+    return export(ExportOptions(POCKET, ROOT / ".cache" / "tests" / "pocket"))
