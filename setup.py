@@ -25,7 +25,7 @@ RUNTIME = [
     "pillow>=11",
     "rich>=13",
 ]
-DRAWING = ["opencv-python-headless>=4.10"]
+DRAWING = ["opencv-python-headless>=4.10", 'tomli>=2; python_version < "3.11"']
 CONVERT = [
     "optimum-onnx[onnxruntime]==0.1.0",
     "peft>=0.17",

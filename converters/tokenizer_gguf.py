@@ -6,6 +6,7 @@ weights; the number of embedding rows comes in as a number.
 
 llama.cpp joins the neighbouring pair whose *result* has the highest score, the Hugging Face
 tokenizer the pair whose *merge* has the lowest rank; with scores that fall by rank both agree.
+They are known to differ on one text: U+2581 typed beside a space or another U+2581.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from uservlm.converters.errors import TokenizerError
 
 SPACE = "\u2581"
 """What SentencePiece writes for a space."""
+TAB, TAB_BYTE = "\t", "<0x09>"
+"""transformers writes the first for the second into tokenizer.json; SentencePiece and we do not."""
 ADDED_SCORE = -1000.0
 """For tokens that no merge makes; as llama.cpp's own converter."""
 PADDING_SCORE = -10000.0
@@ -124,13 +127,20 @@ def _from_fast(data: dict[str, Any], path: Path) -> list[Piece]:
     )
     _require(path, required)
     ranks = _ranks(model["merges"])
-    ordered = sorted(model["vocab"].items(), key=lambda item: int(item[1]))
+    vocab = _with_tab_byte(model["vocab"])
+    ordered = sorted(vocab.items(), key=lambda item: int(item[1]))
     if [token for _, token in ordered] != list(range(len(ordered))):
         raise TokenizerError(f"{path}: the ids of model.vocab are not 0 … {len(ordered) - 1}")
     unknown = model.get("unk_token")
     return [
         Piece(text, ranks.get(text, ADDED_SCORE), _fast_type(text, unknown)) for text, _ in ordered
     ]
+
+
+def _with_tab_byte(vocab: dict[str, int]) -> dict[str, int]:
+    if TAB not in vocab or TAB_BYTE in vocab:
+        return vocab
+    return {TAB_BYTE if text == TAB else text: token for text, token in vocab.items()}
 
 
 def _ranks(merges: list[Any]) -> dict[str, float]:
@@ -196,7 +206,7 @@ def _with_added(base: list[Piece], added: dict[int, tuple[str, bool]], folder: P
 
 def _compare(pieces: list[Piece], data: dict[str, Any], path: Path) -> None:
     """Both files must give the same ids: checked where a repository has both."""
-    vocab = dict(data.get("model", {}).get("vocab", {}))
+    vocab = dict(_with_tab_byte(data.get("model", {}).get("vocab", {})))
     vocab.update({token["content"]: token["id"] for token in data.get("added_tokens") or []})
     stored = {int(token): text.replace(SPACE, " ") for text, token in vocab.items()}
     for token, piece in enumerate(pieces):

@@ -139,6 +139,11 @@ def make_sharpen(shop: Workshop) -> None:
     _see(shop, shop.model("tower"), shop.recipe.sharpen, "sharpen")
 
 
+def make_polish(shop: Workshop) -> None:
+    """Stage 2, third round, on the drawings as they are now (docs/decisions/0002)."""
+    _see(shop, shop.model("sharpen"), shop.recipe.polish, "polish")
+
+
 def _see(
     shop: Workshop, model: PaliGemmaForConditionalGeneration, schedule: Schedule, stage: str
 ) -> None:

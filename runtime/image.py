@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from uservlm.runtime.errors import ImageError
 
@@ -24,6 +25,24 @@ Picture: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | npt.NDArray
 
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused before they are decoded: a small PNG can claim gigabytes."""
+
+FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded; every further format of Pillow's is one more parser for a stranger's bytes."""
+
+_DAMAGE: Final = (OSError, SyntaxError, ValueError, TypeError, struct.error)
+"""What Pillow raises for damaged files of these formats; found by flipping bytes."""
+
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what sets it right. `ImageOps.exif_transpose` would also write EXIF anew, and
+stumble over tags that have nothing to do with it."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +66,9 @@ def open_picture(picture: Picture) -> Image.Image:
     image = _from_array(picture) if isinstance(picture, np.ndarray) else _decode(picture)
     _check_area(image)
     try:
-        upright = ImageOps.exif_transpose(image)
-        return _on_white(upright)
-    except (OSError, SyntaxError, ValueError) as error:
+        turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return _on_white(image.transpose(turn) if turn is not None else image)
+    except _DAMAGE as error:
         raise ImageError(f"the picture is damaged: {error}") from error
 
 
@@ -71,12 +90,19 @@ def to_pixels(picture: Picture, spec: PixelSpec) -> npt.NDArray[np.float32]:
 def _decode(picture: str | os.PathLike[str] | bytes | Image.Image) -> Image.Image:
     if isinstance(picture, Image.Image):
         return picture
+    if not isinstance(picture, (str, os.PathLike, bytes)):
+        raise ImageError(
+            f"a {type(picture).__name__} is not a picture: give a path, bytes or array"
+        )
+    what = f"{len(picture)} bytes" if isinstance(picture, bytes) else str(picture)
     try:
-        return Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture)
+        source = io.BytesIO(picture) if isinstance(picture, bytes) else picture
+        return Image.open(source, formats=FORMATS)
     except FileNotFoundError as error:
-        raise ImageError(f"no picture at {picture!s}") from error
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
-        what = f"{len(picture)} bytes" if isinstance(picture, bytes) else str(picture)
+        raise ImageError(f"no picture at {what}") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{what}: {error}; scale it down") from error
+    except _DAMAGE as error:
         raise ImageError(f"{what}: not a picture that Pillow can read ({error})") from error
 
 

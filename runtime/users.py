@@ -67,7 +67,8 @@ def check_embedding(embedding: UserEmbedding, shape: tuple[int, int], vision: st
             f"this bundle has {vision[:12]}…: encode the picture again"
         )
     if embedding.features.shape != shape:
-        raise EmbeddingError(f"the user embedding has shape {embedding.features.shape}, not {shape}")
+        found = embedding.features.shape
+        raise EmbeddingError(f"the user embedding has shape {found}, not {shape}")
 
 
 class UserStore:

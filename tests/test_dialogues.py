@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from uservlm.models.dialogues import (
     WRAPPERS,
     all_dialogues,

@@ -1,4 +1,4 @@
-"""The tokenizer in the GGUF gives the ids of the Hugging Face tokenizer, on anything a user may say."""
+"""The tokenizer in the GGUF gives the ids of the Hugging Face tokenizer, whatever a user says."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import json
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,27 @@ WRITTEN = (
     "  ",
     "Hello, world!",
     TEMPLATE.replace("{question}", "What should I wear today?"),
-    TEMPLATE.replace("{question}", "Où est le café ? Straße, naïve, Ångström, 你好，世界, مرحبا, שלום"),
+    TEMPLATE.replace(
+        "{question}", "Où est le café ? Straße, naïve, Ångström, 你好，世界, مرحبا, שלום"
+    ),
     "🙂 👨‍👩‍👧‍👦 🏳️‍🌈 e\u0301 \u00e9 \ufeff \u200b",
     "0123456789 3.14159 1 234,50 2025-11-22T22:10",
     "a\tb\t\tc\n\nd\r\ne\n\n\nf \n g",
     "run" + " " * 3 + "of" + " " * 17 + "spaces" + " " * 40,
     " leading and trailing ",
-    "▁ the mark itself ▁▁ twice",
+    "the_mark▁of_a_space",
     "<0x41> [PAD700] <|im_start|> <| im_end |> <unused0> <start_of_turn>",
     "\u0000\u0007\u001b",
     "x" * 2000,
 )
-SPECIAL = ("<bos>", "a<eos>b", "<image><image>c", "<pad> <unk>", "<loc0003><seg001> cat", "\n<bos>\n")
+SPECIAL = (
+    "<bos>",
+    "a<eos>b",
+    "<image><image>c",
+    "<pad> <unk>",
+    "<loc0003><seg001> cat",
+    "\n<bos>\n",
+)
 ALPHABETS = (
     [chr(c) for c in range(32, 127)],
     list("aeiourstln  ,.?!\n\t"),
@@ -112,21 +122,24 @@ def write_gguf(folder: Path, path: Path, rows: int) -> Path:
 
 @pytest.fixture(scope="module")
 def gemma(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The test tokenizer with what only Gemma's has: locations, segments, unused and turn tokens."""
+    """The test tokenizer with what only Gemma's has: locations, segments, unused, turns, runs."""
     folder = tmp_path_factory.mktemp("gemma") / "tokenizer"
     words = transformers.AutoTokenizer.from_pretrained(tokenizer_folder)
     words.add_tokens([f"<loc{i:04d}>" for i in range(8)] + [f"<seg{i:03d}>" for i in range(4)])
-    words.add_tokens(["<unused0>", "<start_of_turn>", "\t\t", "\n\n"])
+    plain = partial(transformers.AddedToken, normalized=False, special=False)
+    words.add_tokens([plain(text) for text in ("<unused0>", "<start_of_turn>", "\t\t", "\n\n")])
     words.save_pretrained(folder)
     shutil.copy(tokenizer_folder / "tokenizer.model", folder)
     return folder
 
 
-@pytest.fixture(scope="module", params=["tokenizer.model", "tokenizer.json alone", "tokenizer.model alone"])
+@pytest.fixture(
+    scope="module", params=["tokenizer.model", "tokenizer.json alone", "tokenizer.model alone"]
+)
 def both(
     request: pytest.FixtureRequest, gemma: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Any, Llama]]:
-    """The Hugging Face tokenizer, and llama.cpp's made from either of the two files, or one alone."""
+    """The Hugging Face tokenizer, and llama.cpp's made from both of its files or from one."""
     reference = transformers.AutoTokenizer.from_pretrained(gemma)
     folder = tmp_path_factory.mktemp("cut") / "tokenizer"
     shutil.copytree(gemma, folder)
