@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -286,7 +287,14 @@ def _last_error() -> str:
 
 @cache
 def _library() -> ModuleType:
-    """Load llama.cpp once, its log going to the logger "uservlm.llama" from warnings upwards."""
+    """Load llama.cpp once, its log going to the logger "uservlm.llama" from warnings upwards.
+
+    Its threads wait for one another about 140 times a token, by spinning. Where another process
+    has one of the cores, that wait is as long as the other's time slice: ✔ two threads beside two
+    busy processes, tiny model: 6 tokens/s spinning, 130 to 270 asleep. OpenMP reads the variable
+    while the library is loaded; who has the machine alone may set it to ACTIVE.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from llama_cpp import llama_cpp as lib
 
     level = 0
