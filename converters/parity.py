@@ -38,10 +38,15 @@ LANGUAGE: dict[str, tuple[float, float]] = {
     "f32": (0.001, 0.95),
     "f16": (0.001, 0.95),
     "q8_0": (0.01, 0.9),
-    "q4_k_m": (0.1, 0.75),
-    "q4_0": (0.2, 0.65),
+    "q4_k_m": (0.1, 0.6),
+    "q4_0": (0.15, 0.5),
 }
-"""Highest mean KL of the first answer token (nats), lowest share of agreeing first tokens."""
+"""Highest mean KL of the first answer token (nats), lowest share of agreeing first tokens.
+
+Random weights are the hardest to round: over five random shapes q4_k_m gave KL 0.011 to 0.033 and
+top-1 down to 0.69, q4_0 0.042 and 0.56, q8_0 0.0004, f16 3e-6; one matrix with its sign turned gives
+more than 0.3. First tokens of random models are near ties, so KL is the figure that decides.
+"""
 INT8_KL, INT8_TOP1 = 0.02, 0.1
 """What an int8 vision encoder may add to the one and take from the other."""
 

@@ -37,8 +37,8 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair(tiny_bundle: Path, tiny_checkpoint: Path) -> Iterator[Pair]:
     torch.set_num_threads(1)
-    noise = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
-    image = Image.fromarray(noise).resize((201, 150), Image.Resampling.BICUBIC)
+    noise = np.random.default_rng(0).integers(0, 255, (150, 201, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
     with UserVLM.load(tiny_bundle, attention="exact", threads=1) as vlm:
         yield Pair(vlm, Reference.load(tiny_checkpoint), image)
 

@@ -1,0 +1,191 @@
+"""Who is asked about, how it is attended to, and one question at a time."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uservlm.runtime import Chunk, GenerationOptions, UserEmbedding, UserVLM
+from uservlm.runtime.bundle import MANIFEST_FILE
+from uservlm.runtime.errors import (
+    AttentionError,
+    BusyError,
+    EmbeddingError,
+    EngineError,
+    ImageError,
+    RequestError,
+    UnknownUserError,
+)
+from uservlm.runtime.prefix import join_tokens
+from uservlm.runtime.request import Requests, resolve
+
+QUESTION = "What should I wear today?"
+PICTURE = np.random.default_rng(4).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+WARM = GenerationOptions(max_new_tokens=12, temperature=1.0, seed=7)
+
+
+@pytest.fixture(scope="module")
+def vlm(tiny_bundle: Path) -> Iterator[UserVLM]:
+    with UserVLM.load(tiny_bundle, threads=1) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+def texts(chunks: list[Chunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)
+
+
+def test_one_picture_or_one_user(vlm: UserVLM) -> None:
+    for wrong in ({}, {"image": PICTURE, "user": "Ada"}):
+        with pytest.raises(RequestError, match="one, and not both"):
+            vlm.stream(QUESTION, **wrong)
+
+
+def test_users_are_kept_by_name(vlm: UserVLM) -> None:
+    vlm.users.keep("Ada", vlm.encode(PICTURE))
+    assert vlm.users.names == ("Ada",)
+    assert vlm.ask(QUESTION, user="Ada", options=WARM) is not None
+    vlm.users.forget("Ada")
+    for call in (vlm.users.find, vlm.users.forget):
+        with pytest.raises(UnknownUserError, match="Ada.*nobody"):
+            call("Ada")
+    with pytest.raises(UnknownUserError):
+        vlm.stream(QUESTION, user="Ada")
+    with pytest.raises(RequestError, match="blank"):
+        vlm.users.keep(" ", vlm.encode(PICTURE))
+
+
+def test_one_embedding_under_two_names_survives_one(vlm: UserVLM) -> None:
+    for name in ("Ada", "Countess"):
+        vlm.users.keep(name, vlm.encode(PICTURE))
+    runs = vlm.counters.vision_runs
+    vlm.users.forget("Ada")
+    vlm.encode(PICTURE)
+    assert vlm.counters.vision_runs == runs
+    vlm.users.forget("Countess")
+    vlm.encode(PICTURE)
+    assert vlm.counters.vision_runs == runs + 1, "nothing of a forgotten user is remembered"
+
+
+def test_anothers_embedding_is_refused(vlm: UserVLM) -> None:
+    own = vlm.encode(PICTURE)
+    foreign = UserEmbedding(own.features, "0" * 64)
+    short = UserEmbedding(own.features[:-1], own.vision)
+    for wrong in (foreign, short):
+        with pytest.raises(EmbeddingError):
+            vlm.stream(QUESTION, image=wrong)
+        with pytest.raises(EmbeddingError):
+            vlm.users.keep("Ada", wrong)
+    with pytest.raises(EmbeddingError):
+        UserEmbedding(np.full((2, 3), np.nan, np.float32), own.vision)
+
+
+def test_an_embedding_cannot_be_changed(vlm: UserVLM) -> None:
+    own = vlm.encode(PICTURE)
+    with pytest.raises(ValueError, match="read-only"):
+        own.features[0, 0] = 1
+    assert own.features.dtype == np.float32
+    assert own.digest == UserEmbedding(own.features, own.vision).digest
+
+
+def test_a_picture_that_is_none_costs_no_turn(vlm: UserVLM) -> None:
+    with pytest.raises(ImageError):
+        vlm.ask(QUESTION, image=b"no picture")
+    assert vlm.ask(QUESTION, image=PICTURE, options=WARM).text
+
+
+def test_attention_is_by_name(vlm: UserVLM) -> None:
+    with pytest.raises(AttentionError, match="give auto, exact or resident"):
+        vlm.stream(QUESTION, image=PICTURE, attention="fast")  # type: ignore[arg-type]
+
+
+def test_auto_follows_the_measurement(copy: Path) -> None:
+    file = copy / MANIFEST_FILE
+    data = json.loads(file.read_text())
+    figures = {"cases": 4, "first_token_top1": 0.99, "first_token_kl": 0.1, "rouge1": 0.96}
+    for threshold, wanted in ((0.95, "resident"), (0.97, "exact")):
+        data["resident"] = {**figures, "threshold": threshold}
+        file.write_text(json.dumps(data))
+        with UserVLM.load(copy, threads=1) as vlm:
+            assert vlm.attention == wanted == resolve("auto", vlm.bundle.manifest)
+
+
+def test_a_question_that_joins_with_the_prompt(vlm: UserVLM) -> None:
+    """No such question is known for our template; a tokenizer made for it shows what would be."""
+    assert join_tokens(2, (5, 6), (5, 7, 8)).head == 0
+    assert join_tokens(2, (5, 6), (5, 6)).head == 0
+
+    class Joining:
+        bos, cells, block = 2, 999, 999
+
+        def tokenize(self, text: str) -> list[int]:
+            return [len(text), 1]
+
+    requests = Requests(vlm.bundle.manifest, Joining(), "resident")
+    assert requests.check("a", None, WARM).attention == "exact"
+    stubborn = requests.check("a", "resident", WARM)
+    with pytest.raises(AttentionError, match="exact"):
+        vlm._prefiller.resident(vlm.encode(PICTURE), stubborn.tokens, 1)
+
+
+def test_a_second_question_is_told_to_wait(vlm: UserVLM) -> None:
+    first = vlm.stream(QUESTION, image=PICTURE, options=WARM)
+    next(first)
+    with pytest.raises(BusyError):
+        vlm.ask(QUESTION, image=PICTURE)
+    vlm.encode(PICTURE[::-1])
+    first.close()
+    assert vlm.ask(QUESTION, image=PICTURE, options=WARM).text
+
+
+def test_a_stream_nobody_began_holds_nothing(vlm: UserVLM) -> None:
+    waiting = vlm.stream(QUESTION, image=PICTURE, options=WARM)
+    assert vlm.ask(QUESTION, image=PICTURE, options=WARM).text
+    assert texts(list(waiting))
+
+
+def test_threads_get_their_own_answer_or_busy(vlm: UserVLM) -> None:
+    """Eight threads, each retrying: every one ends with the answer to its own question."""
+    questions = [f"Question {number}?" for number in range(8)]
+    wanted = {q: vlm.ask(q, image=PICTURE, options=WARM).text for q in questions}
+    found: dict[str, str] = {}
+
+    def insist(question: str) -> None:
+        while question not in found:
+            try:
+                found[question] = vlm.ask(question, image=PICTURE, options=WARM).text
+            except BusyError:
+                threading.Event().wait(0.005)
+
+    threads = [threading.Thread(target=insist, args=(question,)) for question in questions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert found == wanted
+
+
+def test_a_closed_engine_answers_nothing_and_does_not_crash(tiny_bundle: Path) -> None:
+    vlm = UserVLM.load(tiny_bundle, threads=1, verify=False)
+    waiting = vlm.stream(QUESTION, image=PICTURE, options=WARM)
+    running = vlm.stream(QUESTION, image=PICTURE, options=WARM)
+    next(running)
+    vlm.close()
+    vlm.close()
+    assert list(running)[-1].usage is not None, "an open stream goes on to its end"
+    assert not vlm._language.open
+    with pytest.raises(EngineError, match="closed"):
+        next(waiting)
+    for call in (vlm.encode, lambda p: vlm.ask(QUESTION, image=p)):
+        with pytest.raises(EngineError, match="closed"):
+            call(PICTURE)
