@@ -49,13 +49,25 @@ def main() -> int:
     )
     parser.add_argument("bundle", type=Path, nargs="?", default=Path("bundles/pocket"))
     console = Console(highlight=False)
+    bundle = parser.parse_args().bundle
     try:
-        with UserVLM.load(parser.parse_args().bundle, attention="exact") as vlm:
+        with UserVLM.load(bundle, attention="exact") as vlm:
             show(vlm, console)
     except UserVLMError as error:
         console.print(f"uservlm: {error}", style="red", markup=False)
         return 2
+    grace, sam = save_pictures(bundle.parent)
+    console.print(f"their pictures are {grace} and {sam}; ask something yourself:", markup=False)
+    console.print(f"  .venv/bin/uservlm chat {bundle} --image {sam}", markup=False, soft_wrap=True)
     return 0
+
+
+def save_pictures(folder: Path) -> tuple[Path, Path]:
+    """Leave both pictures where the README's examples look for them."""
+    grace, sam = folder / "grace.png", folder / "sam.png"
+    for path, scene in zip((grace, sam), USERS.values(), strict=True):
+        Image.fromarray(render(scene)).save(path)
+    return grace, sam
 
 
 def show(vlm: UserVLM, console: Console) -> None:

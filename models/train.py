@@ -56,9 +56,9 @@ class Recipe:
     sharpen: Schedule = Schedule(steps=1200, batch=128, rate=1e-3)
     polish: Schedule = Schedule(steps=700, batch=128, rate=7e-4)
     words: Schedule = Schedule(steps=400, batch=128, rate=1.5e-3)
-    captions: Schedule = Schedule(steps=500, batch=128, rate=1.5e-3)
-    alignment: Schedule = Schedule(steps=80, batch=128, rate=1e-3)
-    instruction: Schedule = Schedule(steps=900, batch=128, rate=2e-3, muon=False)
+    captions: Schedule = Schedule(steps=250, batch=128, rate=1.5e-3)
+    alignment: Schedule = Schedule(steps=60, batch=128, rate=1e-3)
+    instruction: Schedule = Schedule(steps=700, batch=128, rate=2e-3, muon=False)
     questions_per_picture: int = 4
     lora_rank: int = 16
     lora_alpha: int = 32

@@ -30,6 +30,9 @@ _LOG = logging.getLogger("uservlm.llama")
 _WARNING, _ERROR, _CONTINUED = 3, 4, 5
 """ggml_log_level (ggml/include/ggml.h); llama-cpp-python 0.3.36's own table is one off."""
 
+_WANTED = "using full-size SWA cache"
+"""A warning about what `_context_params` asks for."""
+
 PENALTY_WINDOW: Final = 64
 """Answer tokens that `repeat_penalty` looks back on, llama.cpp's own default."""
 
@@ -226,6 +229,11 @@ class Sampler:
 def _model_params(lib: ModuleType, room: Room) -> Any:
     params = lib.llama_model_default_params()
     params.n_gpu_layers = 0
+    if b"AMX_INT8 = 1" in lib.llama_print_system_info():
+        # GCC 12 miscompiles ggml's AMX code: the first quantised block would end the process
+        # (docs/decisions/0003). toolchain/bootstrap.py builds without AMX; other builds may not.
+        _LOG.warning("this llama.cpp was built with AMX: weights are not repacked, prefill is slower")
+        params.use_extra_bufts = False
     # transformers 4.57 gives PaliGemma's own mask to all layers: no layer has a window. llama.cpp
     # applies one even inside a non-causal block, so it is set wider than any sequence can be.
     overrides = (lib.llama_model_kv_override * 2)()
@@ -304,6 +312,8 @@ def _library() -> ModuleType:
         nonlocal level
         level = level if found == _CONTINUED else found
         message = text.decode("utf-8", "replace").strip()
+        if _WANTED in message:
+            return
         if level in (_WARNING, _ERROR) and message:
             _LOG.log(logging.WARNING if level == _WARNING else logging.ERROR, "%s", message)
         if level == _ERROR and message:

@@ -35,7 +35,7 @@ CONSTRAINTS = os.path.join(ROOT, "constraints.txt")
 
 PYTHONS = ((3, 12), (3, 11), (3, 10))
 """What setup.py's python_requires allows, the preferred one first."""
-SETTINGS = "layout 1, extra dev"
+SETTINGS = "layout 2, extra dev"
 """Part of the stamp: change it when this file starts to install differently."""
 NEED_BYTES = 4 * 10**9
 """Measured with a CPU build of torch: 1.7 GB in .venv, 0.6 GB of downloads, 0.5 GB of build."""
@@ -43,6 +43,12 @@ NEED_BYTES_CUDA = 9 * 10**9
 """What the CUDA packages add after torch itself: 2 GB of downloads, about 5 GB in .venv."""
 HEARTBEAT_SECONDS = 30
 """Between two lines of progress where the output is not a terminal."""
+WITHOUT_AMX = (
+    "-DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON"
+    " -DGGML_AVX512_BF16=ON"
+)
+"""For processors with AMX, which have all of these: GCC 12 miscompiles ggml's tile configuration
+and every quantised model then ends in a segmentation fault (docs/decisions/0003)."""
 
 
 class Refusal(Exception):
@@ -290,9 +296,17 @@ def llama_folder():
         platform.machine(),
         processor(),
         "-".join(platform.libc_ver()),
-        os.environ.get("CMAKE_ARGS", ""),
+        cmake_args(os.environ.get("CMAKE_ARGS", ""), processor()),
     )
     return os.path.join(WHEELS, key)
+
+
+def cmake_args(given, cpu):
+    # type: (str, str) -> str
+    """Return what CMake is told: the user's own arguments, behind what this processor needs."""
+    if "amx_tile" not in cpu or WITHOUT_AMX in given:
+        return given
+    return (WITHOUT_AMX + " " + given).strip()
 
 
 def llama_wheel():
@@ -403,6 +417,7 @@ def pip(label, arguments):
     # Packages of another tree (ROS sets PYTHONPATH) would count as installed here.
     environment.pop("PYTHONPATH", None)
     environment.update(PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", TMPDIR=SCRATCH)
+    environment["CMAKE_ARGS"] = cmake_args(environment.get("CMAKE_ARGS", ""), processor())
     # Build tools are pinned too; pip 25.3 renamed the variable that reaches them.
     environment.update(PIP_CONSTRAINT=CONSTRAINTS, PIP_BUILD_CONSTRAINT=CONSTRAINTS)
     run(label, [VENV_PYTHON, "-m", "pip"] + arguments, environment)
