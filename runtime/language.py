@@ -232,7 +232,7 @@ def _model_params(lib: ModuleType, room: Room) -> Any:
     if b"AMX_INT8 = 1" in lib.llama_print_system_info():
         # GCC 12 miscompiles ggml's AMX code: the first quantised block would end the process
         # (docs/decisions/0003). toolchain/bootstrap.py builds without AMX; other builds may not.
-        _LOG.warning("this llama.cpp was built with AMX: weights are not repacked, prefill is slower")
+        _LOG.warning("this llama.cpp was built with AMX: weights stay unpacked, prefill is slower")
         params.use_extra_bufts = False
     # transformers 4.57 gives PaliGemma's own mask to all layers: no layer has a window. llama.cpp
     # applies one even inside a non-causal block, so it is set wider than any sequence can be.

@@ -5,12 +5,17 @@ Nothing is mocked: a bundle here went through the whole converter, parity includ
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from uservlm.runtime import UserVLM
 
 ROOT = Path(__file__).parent.parent
 POCKET = ROOT / "models" / "pocket"
@@ -84,6 +89,21 @@ def tiny_checkpoint(make_checkpoint: MakeCheckpoint) -> Path:
 def tiny_bundle(make_bundle: MakeBundle) -> Path:
     """Its bundle in f16 with fp32 vision: what differs from the checkpoint is rounding alone."""
     return make_bundle()
+
+
+@pytest.fixture(scope="module")
+def vlm(tiny_bundle: Path) -> Iterator[UserVLM]:
+    """The tiny bundle, opened."""
+    from uservlm.runtime import UserVLM
+
+    with UserVLM.load(tiny_bundle, threads=1) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """The tiny bundle's folder, to damage."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
 
 @pytest.fixture(scope="session")

@@ -142,6 +142,15 @@ def test_a_wheel_is_only_reused_by_the_same_build(tree: Path) -> None:
     assert len(keys) == 1 + len(others)
 
 
+def test_amx_is_left_out_and_nothing_else_changed(tree: Path) -> None:
+    """GCC 12's AMX code crashes (docs/decisions/0003); the user's own arguments come last."""
+    module = load(tree)
+    assert module.cmake_args("-DX=1", "avx512f avx512_vnni") == "-DX=1"
+    told = module.cmake_args("-DX=1", "avx512f amx_tile amx_int8")
+    assert "GGML_NATIVE=OFF" in told and "AMX" not in told and told.endswith(" -DX=1")
+    assert module.cmake_args(told, "amx_tile") == told
+
+
 def test_a_full_disk_is_refused_with_both_figures(tree: Path) -> None:
     module = load(tree)
     module.check_disk(module.NEED_BYTES, module.NEED_BYTES)

@@ -5,35 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from uservlm.runtime import GenerationOptions, UserVLM
+from uservlm.runtime import UserVLM
 from uservlm.runtime.bundle import LANGUAGE_FILE, MANIFEST_FILE, VISION_FILE
 from uservlm.runtime.errors import (
     BundleError,
 )
-
-QUESTION = "What should I wear today?"
-PICTURE = np.random.default_rng(4).integers(0, 255, (40, 50, 3), dtype=np.uint8)
-WARM = GenerationOptions(max_new_tokens=12, temperature=1.0, seed=7)
-
-
-@pytest.fixture(scope="module")
-def vlm(tiny_bundle: Path) -> Iterator[UserVLM]:
-    with UserVLM.load(tiny_bundle, threads=1) as loaded:
-        yield loaded
-
-
-@pytest.fixture
-def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
 
 def damage(copy: Path, name: str, data: bytes) -> None:

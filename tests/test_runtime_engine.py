@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
+from asking import PICTURE, QUESTION, WARM, texts
 
-from uservlm.runtime import Answer, Chunk, GenerationOptions, UserVLM
+from uservlm.runtime import Answer, GenerationOptions, UserVLM
 from uservlm.runtime.errors import (
     EngineError,
     QuestionError,
@@ -17,20 +16,6 @@ from uservlm.runtime.errors import (
 )
 from uservlm.runtime.prefill import SCRATCH
 from uservlm.runtime.spelling import spell
-
-QUESTION = "What should I wear today?"
-PICTURE = np.random.default_rng(4).integers(0, 255, (40, 50, 3), dtype=np.uint8)
-WARM = GenerationOptions(max_new_tokens=12, temperature=1.0, seed=7)
-
-
-@pytest.fixture(scope="module")
-def vlm(tiny_bundle: Path) -> Iterator[UserVLM]:
-    with UserVLM.load(tiny_bundle, threads=1) as loaded:
-        yield loaded
-
-
-def texts(chunks: list[Chunk]) -> str:
-    return "".join(chunk.text for chunk in chunks)
 
 
 @pytest.mark.parametrize("attention", ["exact", "resident"])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from asking import PICTURE, QUESTION, WARM, texts
 
-from uservlm.runtime import Chunk, GenerationOptions, UserEmbedding, UserVLM
+from uservlm.runtime import UserEmbedding, UserVLM
 from uservlm.runtime.bundle import MANIFEST_FILE
 from uservlm.runtime.errors import (
     AttentionError,
@@ -24,25 +23,6 @@ from uservlm.runtime.errors import (
 )
 from uservlm.runtime.prefix import join_tokens
 from uservlm.runtime.request import Requests, resolve
-
-QUESTION = "What should I wear today?"
-PICTURE = np.random.default_rng(4).integers(0, 255, (40, 50, 3), dtype=np.uint8)
-WARM = GenerationOptions(max_new_tokens=12, temperature=1.0, seed=7)
-
-
-@pytest.fixture(scope="module")
-def vlm(tiny_bundle: Path) -> Iterator[UserVLM]:
-    with UserVLM.load(tiny_bundle, threads=1) as loaded:
-        yield loaded
-
-
-@pytest.fixture
-def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
-
-
-def texts(chunks: list[Chunk]) -> str:
-    return "".join(chunk.text for chunk in chunks)
 
 
 def test_one_picture_or_one_user(vlm: UserVLM) -> None:

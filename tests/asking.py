@@ -1,0 +1,16 @@
+"""What the tests of the runtime ask, and of what: one question, one picture, one way to draw."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from uservlm.runtime import Chunk, GenerationOptions
+
+QUESTION = "What should I wear today?"
+PICTURE = np.random.default_rng(4).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+WARM = GenerationOptions(max_new_tokens=12, temperature=1.0, seed=7)
+
+
+def texts(chunks: list[Chunk]) -> str:
+    """Join a stream."""
+    return "".join(chunk.text for chunk in chunks)
