@@ -5,7 +5,9 @@ file in the work folder and is skipped when that file is there, so a stopped tra
 it was, and stages that need nothing of each other (tower, words) can run side by side.
 
 1. `pictures`     draw the training people
-2. `tower`        ours: the vision tower learns attributes (stands in for SigLIP's pretraining)
+2. `tower`        ours: the vision tower learns attributes (stands in for SigLIP's pretraining),
+   `sharpen`      and does so again, twice; see docs/decisions/0002 for why there are three rounds
+   `polish`
 3. `words`        ours: the language model reads and answers text alone (for Gemma's pretraining)
 4. `captions`     ours: projector and language model learn to describe what the tower sees
 5. `alignment`    the paper's first stage: the projector alone, on descriptions
@@ -58,7 +60,7 @@ class Recipe:
     words: Schedule = Schedule(steps=400, batch=128, rate=1.5e-3)
     captions: Schedule = Schedule(steps=250, batch=128, rate=1.5e-3)
     alignment: Schedule = Schedule(steps=60, batch=128, rate=1e-3)
-    instruction: Schedule = Schedule(steps=700, batch=128, rate=2e-3, muon=False)
+    instruction: Schedule = Schedule(steps=400, batch=128, rate=2e-3, muon=False)
     questions_per_picture: int = 4
     lora_rank: int = 16
     lora_alpha: int = 32
