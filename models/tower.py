@@ -30,7 +30,7 @@ def labels_of(scene: Scene) -> list[int]:
 
 def to_tensor(squares: npt.NDArray[np.uint8]) -> torch.Tensor:
     """Normalise uint8 [b, s, s, 3] to float32 [b, 3, s, s] in -1 … 1, as the processor does."""
-    return torch.from_numpy(squares).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+    return torch.from_numpy(np.array(squares)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
 
 
 class Seer(nn.Module):
@@ -50,7 +50,13 @@ class Seer(nn.Module):
 def batches(
     squares: npt.NDArray[np.uint8], size: int, rng: np.random.Generator
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """Shuffle for ever, a permutation at a time; each batch sorted for the disk's sake."""
+    """Shuffle for ever, a permutation at a time; each batch sorted for the disk's sake.
+
+    Raises:
+        ValueError: there are fewer pictures than one batch holds.
+    """
+    if len(squares) < size:
+        raise ValueError(f"{len(squares)} pictures do not fill a batch of {size}: draw more")
     while True:
         order = rng.permutation(len(squares))
         for start in range(0, len(order) - size + 1, size):

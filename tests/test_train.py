@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from uservlm.models.learning import Schedule
+from uservlm.models.tower import batches
 from uservlm.models.train import STAGES, Recipe, Workshop
 
 SHORT = Schedule(steps=2, batch=8, rate=1e-3)
@@ -19,8 +21,8 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """All stages but the last, a few steps each."""
     plain = Schedule(steps=2, batch=8, rate=1e-3, muon=False)
     recipe = Recipe(
-        pictures=24, tower=plain, sharpen=SHORT, words=SHORT, captions=SHORT, alignment=SHORT,
-        instruction=plain, questions_per_picture=2,
+        pictures=24, tower=plain, sharpen=SHORT, polish=SHORT, words=SHORT, captions=SHORT,
+        alignment=SHORT, instruction=plain, questions_per_picture=2,
     )  # fmt: skip
     shop = Workshop(tmp_path_factory.mktemp("workshop"), recipe, threads=2)
     torch._dynamo.config.disable = True  # compiling takes longer than two steps save
@@ -54,3 +56,9 @@ def test_no_training_picture_is_drawn_twice(workshop: Workshop) -> None:
     stamp = squares.stat().st_mtime_ns
     workshop.squares()
     assert squares.stat().st_mtime_ns == stamp
+
+
+def test_too_few_pictures_for_a_batch_are_an_error_not_a_wait() -> None:
+    squares = np.zeros((3, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="3 pictures do not fill a batch of 4"):
+        next(batches(squares, 4, np.random.default_rng(0)))
