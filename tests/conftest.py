@@ -114,3 +114,14 @@ def pocket_bundle() -> Path:
     from uservlm.converters.pipeline import ExportOptions, export
 
     return export(ExportOptions(POCKET, ROOT / ".cache" / "tests" / "pocket"))
+
+
+@pytest.fixture(scope="session", params=["random", "pocket"])
+def proven(request: pytest.FixtureRequest) -> tuple[Path, Path]:
+    """A checkpoint and its f16 bundle with fp32 vision: what differs is rounding alone."""
+    if request.param == "random":
+        return request.getfixturevalue("tiny_checkpoint"), request.getfixturevalue("tiny_bundle")
+    from uservlm.converters.pipeline import ExportOptions, export
+
+    out = ROOT / ".cache" / "tests" / "pocket-f16"
+    return POCKET, export(ExportOptions(POCKET, out, "f16", "fp32"))

@@ -35,12 +35,13 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def pair(tiny_bundle: Path, tiny_checkpoint: Path) -> Iterator[Pair]:
+def pair(proven: tuple[Path, Path]) -> Iterator[Pair]:
+    checkpoint, bundle = proven
     torch.set_num_threads(1)
     noise = np.random.default_rng(0).integers(0, 255, (150, 201, 3), dtype=np.uint8)
     image = Image.fromarray(noise)
-    with UserVLM.load(tiny_bundle, attention="exact", threads=1) as vlm:
-        yield Pair(vlm, Reference.load(tiny_checkpoint), image)
+    with UserVLM.load(bundle, attention="exact", threads=1) as vlm:
+        yield Pair(vlm, Reference.load(checkpoint), image)
 
 
 def distance(one: Floats, other: Floats) -> float:
@@ -139,9 +140,9 @@ def test_an_embedding_stands_for_its_picture(pair: Pair) -> None:
     assert np.array_equal(pair.vlm.first_logits(QUESTIONS[0], image=embedding), from_picture)
 
 
-def test_tokens_are_the_hugging_face_tokenizers(pair: Pair, tiny_checkpoint: Path) -> None:
+def test_tokens_are_the_hugging_face_tokenizers(pair: Pair, proven: tuple[Path, Path]) -> None:
     transformers = pytest.importorskip("transformers")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_checkpoint)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(proven[0])
     for question in (*QUESTIONS, "  two  blanks,\n\na line, 12 345 and 🤖", "Hello\tthere"):
         prompt = pair.vlm.bundle.manifest.prompt.fill(question)
         wanted = [tokenizer.bos_token_id, *tokenizer(prompt, add_special_tokens=False).input_ids]

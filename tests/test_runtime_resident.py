@@ -20,14 +20,14 @@ SHORT = GenerationOptions(max_new_tokens=2)
 
 
 @pytest.fixture(scope="module")
-def reference(tiny_checkpoint: Path) -> Reference:
+def reference(proven: tuple[Path, Path]) -> Reference:
     torch.set_num_threads(1)
-    return Reference.load(tiny_checkpoint)
+    return Reference.load(proven[0])
 
 
 @pytest.fixture
-def vlm(tiny_bundle: Path) -> Iterator[UserVLM]:
-    with UserVLM.load(tiny_bundle, attention="resident", threads=1, verify=False) as loaded:
+def vlm(proven: tuple[Path, Path]) -> Iterator[UserVLM]:
+    with UserVLM.load(proven[1], attention="resident", threads=1, verify=False) as loaded:
         yield loaded
 
 
@@ -110,11 +110,11 @@ def test_one_user_too_many_sends_the_longest_unused_away(vlm: UserVLM) -> None:
     assert vlm.ask(QUESTIONS[0], image=users[0], options=SHORT).usage.prefix_reused == 0
 
 
-def test_users_leave_when_cells_run_out(tiny_bundle: Path, reference: Reference) -> None:
+def test_users_leave_when_cells_run_out(proven: tuple[Path, Path], reference: Reference) -> None:
     """A context for one user still answers about two, right each time."""
     tokens = reference.image_tokens
     with UserVLM.load(
-        tiny_bundle, attention="resident", threads=1, context=tokens + HEAD_ROOM + 130
+        proven[1], attention="resident", threads=1, context=tokens + HEAD_ROOM + 130
     ) as vlm:
         for seed in (1, 2, 1):
             image = picture(seed)
