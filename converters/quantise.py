@@ -12,6 +12,7 @@ from pathlib import Path
 from gguf import LlamaFileType
 
 from uservlm.converters.errors import ConversionError
+from uservlm.runtime.language import LOG_ERROR, LOG_WARNING
 
 FILE_TYPES: dict[str, LlamaFileType] = {
     "q4_k_m": LlamaFileType.MOSTLY_Q4_K_M,
@@ -21,9 +22,6 @@ FILE_TYPES: dict[str, LlamaFileType] = {
 UNQUANTISED = ("f16", "f32")
 """Written by `language_gguf.py` itself; f32 is for tests."""
 QUANTISATIONS = (*FILE_TYPES, *UNQUANTISED)
-
-LOG_WARNING, LOG_ERROR = 2, 3
-"""Of `enum ggml_log_level`."""
 
 
 def quantise(source: Path, target: Path, kind: str, threads: int = 0) -> None:

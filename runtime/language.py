@@ -27,7 +27,7 @@ from uservlm.runtime.errors import BundleError, EngineError
 from uservlm.runtime.room import Room
 
 _LOG = logging.getLogger("uservlm.llama")
-_WARNING, _ERROR, _CONTINUED = 3, 4, 5
+LOG_WARNING, LOG_ERROR, _CONTINUED = 3, 4, 5
 """ggml_log_level (ggml/include/ggml.h); llama-cpp-python 0.3.36's own table is one off."""
 
 _WANTED = "using full-size SWA cache"
@@ -314,9 +314,9 @@ def _library() -> ModuleType:
         message = text.decode("utf-8", "replace").strip()
         if _WANTED in message:
             return
-        if level in (_WARNING, _ERROR) and message:
-            _LOG.log(logging.WARNING if level == _WARNING else logging.ERROR, "%s", message)
-        if level == _ERROR and message:
+        if level in (LOG_WARNING, LOG_ERROR) and message:
+            _LOG.log(logging.WARNING if level == LOG_WARNING else logging.ERROR, "%s", message)
+        if level == LOG_ERROR and message:
             _errors[:] = [message]
 
     _LOG.addHandler(logging.NullHandler())  # silent unless the application wants to hear it
