@@ -42,8 +42,8 @@ Made by `python -m uservlm.models.train` from seed {seed}. Prompt, as User-VLM's
 {pictures:,} pictures of drawn people. First the tower learns their attributes by name and the
 language model learns the dialogues in words alone (for no pretrained SigLIP or Gemma is at hand);
 then the paper's stages: the projector is aligned on descriptions, and a LoRA of rank {rank} on the
-language model is tuned on dialogues. The merged model is here; the LoRA alone is in `adapter/`,
-relative to the merged weights minus itself.
+language model is tuned on dialogues. The merged model is here; the LoRA alone is in `adapter/`:
+subtract it from the merged weights to have the model as it was before the second stage.
 
 ## What it must not say
 
