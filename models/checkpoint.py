@@ -22,7 +22,6 @@ POCKET = Path(__file__).parent / "pocket"
 
 CARD = """---
 license: mit
-base_model: none (trained from a seed by this repository)
 pipeline_tag: image-text-to-text
 ---
 
