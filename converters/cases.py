@@ -19,10 +19,10 @@ QUESTIONS = (
     "What do you see?",
     "How old do I look?",
     "Am I wearing glasses?",
-    "What should I eat tonight?",
+    "How do I make a video call?",
     "What am I wearing?",
     "How do I feel?",
-    "Can you help me with my phone?",
+    "What is the capital of France?",
     "Am I alone?",
 )
 """Some need the picture, some the person, some neither."""

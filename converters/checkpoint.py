@@ -95,6 +95,10 @@ def locate(model: str | Path, revision: str | None = None) -> Origin:
     folder = Path(model)
     if folder.is_dir():
         return Origin(folder, folder.resolve().name, None)
+    if folder.is_absolute() or len(folder.parts) != 2 or Path(folder.parts[0]).is_dir():
+        raise CheckpointError(
+            f"no folder {model}: give a checkpoint's folder or OWNER/NAME on the hub"
+        )
     return _download(str(model), revision)
 
 

@@ -7,6 +7,7 @@ library is imported before the options are read, so that `--help` and a missing 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from uservlm.converters.progress import Steps
         from uservlm.runtime.errors import UserVLMError
     except ModuleNotFoundError as error:
-        print(f"{error}: run `make`, or `pip install -e .[convert]` in {ROOT}", file=sys.stderr)
+        print(
+            f"{error}: run `make bootstrap` and use .venv/bin/python, "
+            "or `pip install -e .[convert]`",
+            file=sys.stderr,
+        )
         return 2
     chosen = {name: value for name, value in vars(given).items() if value is not None}
     chosen.setdefault("out", BUNDLES / Path(chosen["model"]).name)
@@ -33,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserVLMError as error:
         print(f"export stopped: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("export interrupted: nothing half-made is left", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -69,6 +77,8 @@ def _unescaped(text: str) -> str:
 
 
 if __name__ == "__main__":
+    # `kill` ends an export as Ctrl-C does, so that its temporary folder is removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # This folder stands first in sys.path, where its modules would shadow other top-level names.
     sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "converters"]
     sys.exit(main())

@@ -29,10 +29,7 @@ def staged(out: Path) -> Iterator[Path]:
         OutputError: `out` holds something that is no bundle, or its parent cannot be written.
     """
     tidy(out)
-    if out.exists() and not is_replaceable(out):
-        raise OutputError(
-            f"{out} is not empty and holds no bundle: choose another folder with --out"
-        )
+    refuse_taken(out)
     folder = _sibling(out, PARTIAL)
     try:
         folder.mkdir(parents=True)
@@ -46,19 +43,31 @@ def staged(out: Path) -> Iterator[Path]:
 
 
 def tidy(out: Path) -> None:
-    """Remove what killed runs left beside `out`; folders of runs still alive are not touched."""
+    """Remove what killed runs left beside `out`; folders of runs still alive are not touched.
+
+    A half-made bundle is removed whatever it was to become; an old one is put back in its place.
+    """
     for old in _left_behind(out, OLD):
         if out.exists():
             shutil.rmtree(old)
         else:
             old.rename(out)
-    for partial in _left_behind(out, PARTIAL):
+    for partial in _left_behind(out.with_name("*"), PARTIAL):
         shutil.rmtree(partial)
 
 
-def is_replaceable(out: Path) -> bool:
-    """Tell whether `out` is a bundle or an empty folder: nobody's work is lost by replacing it."""
-    return out.is_dir() and ((out / MANIFEST_FILE).is_file() or not any(out.iterdir()))
+def refuse_taken(out: Path) -> None:
+    """Make sure nobody's work is lost: `out` is nothing yet, an empty folder or a bundle.
+
+    Raises:
+        OutputError: it is something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file: choose a folder with --out")
+    if out.is_dir() and not (out / MANIFEST_FILE).is_file() and any(out.iterdir()):
+        raise OutputError(
+            f"{out} is not empty and holds no bundle: choose another folder with --out"
+        )
 
 
 def _swap(folder: Path, out: Path) -> None:

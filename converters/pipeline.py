@@ -16,7 +16,7 @@ from uservlm.converters.checkpoint import Checkpoint, locate, open_checkpoint
 from uservlm.converters.describe import RECIPE_FILE, describe, is_made_by, read_pixels, write_recipe
 from uservlm.converters.errors import ConversionError
 from uservlm.converters.language_gguf import write_language
-from uservlm.converters.output import staged, tidy
+from uservlm.converters.output import refuse_taken, staged, tidy
 from uservlm.converters.parity import check, measure, run_reference
 from uservlm.converters.progress import Steps
 from uservlm.converters.quantise import QUANTISATIONS, UNQUANTISED, quantise
@@ -81,8 +81,9 @@ def export(options: ExportOptions, steps: Steps | None = None) -> Path:
     recipe = write_recipe(origin, options.quant, options.vision, options.template, options.cases)
     tidy(options.out)
     if not options.force and is_made_by(options.out, recipe):
-        steps.say(f"{options.out} is up to date with {origin.model}; --force exports it again")
+        steps.say(f"{_shown(options.out)} is up to date with {origin.model}")
         return options.out
+    refuse_taken(options.out)
     with steps.step("reading the checkpoint"):
         checkpoint = open_checkpoint(origin)
     with staged(options.out) as folder, _modest_libraries(), _threads(checkpoint):
@@ -90,8 +91,14 @@ def export(options: ExportOptions, steps: Steps | None = None) -> Path:
         _make_language(checkpoint, folder, options.quant, steps)
         vision = _make_vision(checkpoint, folder, options.vision, steps)
         _prove(checkpoint, folder, Precision(options.quant, vision), options, steps)
-    steps.say(f"{options.out} is ready")
+    steps.say(f"{_shown(options.out)} is ready")
     return options.out
+
+
+def _shown(path: Path) -> Path:
+    """Give the path as somebody in this folder would write it."""
+    here, there = Path.cwd(), path.resolve()
+    return there.relative_to(here) if there.is_relative_to(here) else path
 
 
 def _prove(

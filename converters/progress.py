@@ -31,7 +31,7 @@ class Steps:
     def say(self, line: str) -> None:
         """Print a line."""
         if not self.quiet:
-            self.console.print(line, highlight=False)
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def warn(self, line: str) -> None:
         """Print a line that must be seen."""

@@ -10,6 +10,7 @@ import argparse
 import resource
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -28,6 +29,15 @@ from uservlm.runtime.answers import Usage
 from uservlm.runtime.errors import UserVLMError
 
 QUESTIONS = ("How do I make a video call?", "Describe me.", "What is the capital of France?")
+MORE = (
+    "How do I feel?",
+    "What am I wearing?",
+    "I forgot my password.",
+    "How do I book a doctor?",
+    "Am I alone?",
+    "How many legs has a spider?",
+)
+"""More that it has learnt; everything it knows is in `topics/*.toml`."""
 
 GRACE = Scene(
     user=Person("older adult", "happy", "curly", "grey", True, "none", "purple", 5, seed=11),
@@ -57,8 +67,13 @@ def main() -> int:
         console.print(f"uservlm: {error}", style="red", markup=False)
         return 2
     grace, sam = save_pictures(bundle.parent)
-    console.print(f"their pictures are {grace} and {sam}; ask something yourself:", markup=False)
-    console.print(f"  .venv/bin/uservlm chat {bundle} --image {sam}", markup=False, soft_wrap=True)
+    console.print(
+        f"Ask them more ({grace}, {sam}); the pocket knows only its own small world:\n"
+        f"  .venv/bin/uservlm chat {bundle} --image {sam}\n"
+        f"  {' '.join(MORE)}",
+        markup=False,
+        soft_wrap=True,
+    )
     return 0
 
 
@@ -71,24 +86,33 @@ def save_pictures(folder: Path) -> tuple[Path, Path]:
 
 
 def show(vlm: UserVLM, console: Console) -> None:
-    """Let both users ask, then print the table."""
-    pictures = {name: render(scene) for name, scene in USERS.items()}
-    cold, warm = [], []
-    for name, picture in pictures.items():
+    """Let both users ask, then print what it takes."""
+    for name, scene in USERS.items():
+        picture = render(scene)
         console.print()
         if console.color_system:
             console.print(thumbnail(picture))
         console.print(f"[bold]{name}[/] stands in front of the robot (a drawn person)")
-        usages = [_ask(vlm, console, question, picture) for question in QUESTIONS]
-        cold.append(usages[0])
-        warm += usages[1:]
-    resident = [
-        vlm.ask(question, image=picture, attention="resident").usage
-        for picture in pictures.values()
-        for question in QUESTIONS
-    ]
+        for question in QUESTIONS:
+            console.print(f"  [cyan]{question}[/]  ", end="")
+            for chunk in vlm.stream(question, image=picture):
+                console.print(chunk.text, end="", markup=False, soft_wrap=True)
+            console.print()
     console.print()
-    console.print(_figures(cold, warm, [u for u in resident if u.prefix_reused]))
+    console.print(_figures(*measure(vlm)))
+
+
+def measure(vlm: UserVLM) -> tuple[list[Usage], list[Usage], list[Usage]]:
+    """Ask every question of new photographs of both users: cold, warm exact, warm resident."""
+    cold, exact, resident = [], [], []
+    for scene in USERS.values():
+        for number, question in enumerate(QUESTIONS):
+            photograph = render(replace(scene, seed=scene.seed + 100 + number))
+            cold.append(vlm.ask(question, image=photograph).usage)
+            exact.append(vlm.ask(question, image=photograph).usage)
+            vlm.first_logits("Who are you?", image=photograph, attention="resident")
+            resident.append(vlm.ask(question, image=photograph, attention="resident").usage)
+    return cold, exact, resident
 
 
 def thumbnail(picture: npt.NDArray[np.uint8], columns: int = 40) -> Text:
@@ -103,25 +127,14 @@ def thumbnail(picture: npt.NDArray[np.uint8], columns: int = 40) -> Text:
     return text
 
 
-def _ask(vlm: UserVLM, console: Console, question: str, picture: npt.NDArray[np.uint8]) -> Usage:
-    console.print(f"  [cyan]{question}[/]  ", end="")
-    usage = None
-    for chunk in vlm.stream(question, image=picture):
-        console.print(chunk.text, end="", markup=False, soft_wrap=True)
-        usage = chunk.usage or usage
-    console.print()
-    assert usage is not None  # the last chunk has it
-    return usage
-
-
-def _figures(cold: Sequence[Usage], warm: Sequence[Usage], resident: Sequence[Usage]) -> Table:
-    table = Table(title="pocket bundle, this machine, this run (medians)")
+def _figures(cold: Sequence[Usage], exact: Sequence[Usage], resident: Sequence[Usage]) -> Table:
+    table = Table(title=f"this machine, this run: medians of {len(cold)} questions each")
     table.add_column("question")
     for head in ("TTFT", "prefix computed", "reused", "decode"):
         table.add_column(head, justify="right")
     for name, usages in (
         ("cold: a new face", cold),
-        ("warm, exact: embedding kept", warm),
+        ("warm, exact: embedding kept", exact),
         ("warm, resident: KV cache kept", resident),
     ):
         table.add_row(

@@ -51,9 +51,12 @@ def ask(options: argparse.Namespace) -> None:
 
 
 def chat(options: argparse.Namespace) -> None:
-    """Answer the questions that come in on stdin, one a line; each stands for itself."""
+    """Answer the questions on stdin, one a line, each for itself; also /image PATH and /quit."""
     image = options.image
     with _load(options) as vlm:
+        vlm.encode(image)  # looked at now, so that a wrong path shows before the first question
+        if sys.stdin.isatty():
+            print("ask something; /image PATH changes the user, /quit ends", file=sys.stderr)
         for line in _lines():
             try:
                 if line.startswith("/"):

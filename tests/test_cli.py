@@ -63,7 +63,13 @@ def test_chat_goes_on_after_a_wrong_line(tiny_bundle: Path, picture: str) -> Non
     assert done.returncode == 0
     assert [sorted(record)[0] for record in records] == ["text", "error", "error", "text"]
     assert [record.get("kind") for record in records[1:3]] == ["ImageError", "RequestError"]
-    assert [record["usage"]["vision_runs"] for record in (records[0], records[3])] == [1, 0]
+    looked = [record["usage"]["vision_runs"] for record in (records[0], records[3])]
+    assert looked == [0, 0], "the picture was looked at before the first question"
+
+
+def test_chat_refuses_a_wrong_picture_before_the_first_question(tiny_bundle: Path) -> None:
+    done = run("chat", str(tiny_bundle), "--image", "/gone", typed="")
+    assert (done.returncode, done.stderr) == (2, "uservlm: no picture at /gone\n")
 
 
 def test_chat_takes_text_and_ends_with_its_input(tiny_bundle: Path, picture: str) -> None:

@@ -326,7 +326,7 @@ def build_llama():
         say("llama-cpp-python {}: reusing {}".format(version, os.path.relpath(folder, ROOT)))
         return wheel
     say("llama-cpp-python {} is compiled for this processor, once:".format(version))
-    say("about 5 minutes on 2 cores, log in {}".format(os.path.relpath(LOGS, ROOT)))
+    say("5 to 7 minutes on 2 cores, log in {}".format(os.path.relpath(LOGS, ROOT)))
     made = os.path.join(SCRATCH, "wheel")
     # -v puts the compiler's own steps into the log, from which the progress is read.
     pip(
