@@ -119,10 +119,6 @@ def _download(model: str, revision: str | None) -> Origin:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    if model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise CheckpointError(
-            f"no folder {model}: give a checkpoint's folder or a hub id such as owner/name"
-        )
     try:
         folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(HUB_FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

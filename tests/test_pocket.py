@@ -117,6 +117,19 @@ def test_training_and_runtime_see_the_same_pixels(model: Any) -> None:
     assert np.abs(trained_on - seen).max() < 1e-6
 
 
+@pytest.mark.parametrize("quant", ["q4_0", "q8_0", "f16"])
+def test_every_quantisation_answers(quant: str, tmp_path: Path) -> None:
+    """q4_k_m is what everything else here runs."""
+    from uservlm.converters.pipeline import ExportOptions, export
+    from uservlm.models.demo import GRACE
+    from uservlm.models.drawing import render
+
+    bundle = export(ExportOptions(POCKET, tmp_path / quant, quant, "int8", cases=4))
+    with UserVLM.load(bundle, threads=1) as vlm:
+        answer = vlm.ask("What is the capital of France?", image=render(GRACE))
+    assert answer.text == "The capital of France is Paris."
+
+
 def test_two_people_get_two_answers_and_one_fact(vlm: UserVLM) -> None:
     """What `make demo` promises."""
     from uservlm.models.demo import USERS
