@@ -298,8 +298,8 @@ def _library() -> ModuleType:
     """Load llama.cpp once, its log going to the logger "uservlm.llama" from warnings upwards.
 
     Its threads wait for one another about 140 times a token, by spinning. Where another process
-    has one of the cores, that wait is as long as the other's time slice: ✔ two threads beside two
-    busy processes, pocket, 2 threads: 820 to 1220 tokens/s asleep, 370 to 750 spinning. Alone on
+    has one of the cores, that wait is as long as the other's time slice. ✔ Pocket, 2 threads on 2
+    cores beside two busy processes: 820 to 1220 tokens/s asleep, 370 to 750 spinning. Alone on
     the machine it is the other way round, 240 to 560 asleep and 1400 to 1900 spinning: a robot's
     machine is never idle, and who has one alone may set the variable to ACTIVE. OpenMP reads it
     while the library is loaded.

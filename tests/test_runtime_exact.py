@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,3 +158,20 @@ def test_special_tokens_in_a_question_stay_text(pair: Pair, text: str) -> None:
     control = set(range(4)) | {pair.reference.model.config.image_token_id}
     assert not control & set(tokens[1:])
     assert f"a {text} b" in text_of(pair.vlm, list(tokens))
+
+
+def test_a_sliding_window_does_not_cut_the_prefix(make_checkpoint: object, tmp_path: Path) -> None:
+    """llama.cpp slides inside a bidirectional block too; PaliGemma does not. Real at 896 px."""
+    from uservlm.converters.pipeline import ExportOptions, export
+
+    checkpoint = shutil.copytree(make_checkpoint(), tmp_path / "checkpoint")  # type: ignore[operator]
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["text_config"]["sliding_window"] = 32
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    bundle = export(ExportOptions(checkpoint, tmp_path / "bundle", "f16", "fp32", cases=1))
+    reference = Reference.load(checkpoint)
+    image = Image.fromarray(np.full((50, 50, 3), 90, np.uint8))
+    with UserVLM.load(bundle, attention="exact", threads=1) as vlm:
+        tokens = vlm.prefix_tokens(QUESTIONS[0])
+        found = vlm.first_logits(QUESTIONS[0], image=image)
+    assert distance(found, reference.logits(reference.pixels(image), tokens)) < BOUND
