@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-HUB_FILES = ("*.json", "*.safetensors", "tokenizer.model", "README.md")
-"""What is fetched from a hub repository: never pickled weights."""
+FILES = ("*.json", "*.safetensors", "tokenizer.model", "README.md")
+"""What is fetched from a hub repository and what a bundle depends on: never pickled weights."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _download(model: str, revision: str | None) -> Origin:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(HUB_FILES)))
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first = str(error).strip().splitlines()[0]
         raise CheckpointError(

@@ -12,15 +12,13 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from uservlm.converters.checkpoint import Checkpoint, Origin
+from uservlm.converters.checkpoint import FILES, Checkpoint, Origin
 from uservlm.converters.errors import CheckpointError
 from uservlm.runtime.bundle import (
     FORMAT,
     MANIFEST_FILE,
-    Agreement,
     Architecture,
     Manifest,
-    Parity,
     Precision,
     Prompt,
     Source,
@@ -68,8 +66,7 @@ class Recipe:
 
 def write_recipe(origin: Origin, language: str, vision: str, template: str, cases: int) -> Recipe:
     """Hash the checkpoint's files and this package's sources."""
-    patterns = ("*.json", "*.safetensors", "tokenizer.model", "README.md")
-    files = sorted(path for pattern in patterns for path in origin.folder.glob(pattern))
+    files = sorted(path for pattern in FILES for path in origin.folder.glob(pattern))
     return Recipe(
         {path.name: sha256(path) for path in files},
         language,
@@ -98,10 +95,8 @@ def describe(
     folder: Path,
     precision: Precision,
     prompt: Prompt,
-    parity: Parity | None = None,
-    resident: Agreement | None = None,
 ) -> Manifest:
-    """Write `manifest.json` for the files in `folder` and give what it says.
+    """Write `manifest.json` for the files in `folder`, nothing measured yet, and give what it says.
 
     Raises:
         CheckpointError: the pixels are prepared in a way the runtime does not know.
@@ -117,11 +112,16 @@ def describe(
         precision=precision,
         files={path.name: record_file(path) for path in files},
         versions=_versions(),
-        parity=parity,
-        resident=resident,
+        parity=None,
+        resident=None,
     )
-    (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+    write_manifest(folder, manifest)
     return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json`."""
+    (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
 
 
 def read_pixels(checkpoint: Checkpoint) -> PixelSpec:

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uservlm.converters import names
 from uservlm.converters.cases import CASES, calibration_pictures
 from uservlm.converters.checkpoint import Checkpoint, locate, open_checkpoint
-from uservlm.converters.describe import RECIPE_FILE, describe, is_made_by, read_pixels, write_recipe
+from uservlm.converters.describe import (
+    RECIPE_FILE,
+    describe,
+    is_made_by,
+    read_pixels,
+    write_manifest,
+    write_recipe,
+)
 from uservlm.converters.errors import ConversionError
 from uservlm.converters.language_gguf import write_language
 from uservlm.converters.output import refuse_taken, staged, tidy
@@ -112,7 +119,7 @@ def _prove(
         threads = 1 if _is_small(checkpoint) else None
         parity, resident = measure(folder, features, expected, manifest, done, threads)
     check(parity)
-    describe(checkpoint, folder, precision, manifest.prompt, parity, resident)
+    write_manifest(folder, replace(manifest, parity=parity, resident=resident))
     steps.say(
         f"parity over {parity.cases} cases: vision cosine {parity.vision_cosine:.5f}, "
         f"first token KL {parity.first_token_kl:.2g} and same {parity.first_token_top1:.0%}, "

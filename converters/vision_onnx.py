@@ -8,7 +8,6 @@ projector gives, not divided by √d.
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from uservlm.converters import names
 from uservlm.converters.checkpoint import Checkpoint
+from uservlm.runtime.vision import INPUT, OUTPUT, silence_telemetry
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,6 @@ Pixels = npt.NDArray[np.float32]
 Features = npt.NDArray[np.float32]
 """float32 [batch, N, d]."""
 
-INPUT, OUTPUT = "pixel_values", "image_features"
 OPSET = 18
 INT8_COSINE = 0.99
 """Lowest mean-token cosine against float32, over the calibration pictures, that int8 may have."""
@@ -67,7 +66,7 @@ def export_vision(checkpoint: Checkpoint, path: Path) -> list[Path]:
 
     Past 2 GB the weights lie in a second file beside it, which the bundle must list too.
     """
-    _silence_telemetry()
+    silence_telemetry()
     from optimum.exporters.onnx import export  # type: ignore[import-untyped]
     from optimum.exporters.onnx.config import VisionOnnxConfig  # type: ignore[import-untyped]
     from optimum.utils import NormalizedVisionConfig  # type: ignore[import-untyped]
@@ -97,7 +96,7 @@ def shrink_vision(source: Path, target: Path) -> None:
     QUInt8, because signed weights saturate on processors with AVX2 and without VNNI (DESIGN
     section 4, fact 13).
     """
-    _silence_telemetry()
+    silence_telemetry()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     # Its advice to pre-process the graph first does not apply: the exporter folded the constants.
@@ -117,7 +116,7 @@ def shrink_vision(source: Path, target: Path) -> None:
 
 def open_vision(path: Path) -> InferenceSession:
     """Open a graph in onnxruntime on the CPU."""
-    _silence_telemetry()
+    silence_telemetry()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -145,11 +144,6 @@ def lowest_cosine(reference: Path, candidate: Path, pictures: list[Pixels]) -> f
         mean_token_cosine(run_vision(first, pixels), run_vision(second, pixels))
         for pixels in pictures
     )
-
-
-def _silence_telemetry() -> None:
-    """Must come before the first import of onnxruntime (DESIGN section 4, fact 11)."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 class _Without(logging.Filter):

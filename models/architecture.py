@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 IMAGE_SIZE = 112
 PATCH = 14
 IMAGE_TOKENS = (IMAGE_SIZE // PATCH) ** 2
+PAD, EOS, BOS = 0, 1, 2
+"""Gemma's ids; `vocabulary.py` trains its pieces to them."""
 PIECES = 2048
 """SentencePiece vocabulary; `<image>` is the first id after it."""
 ROWS = 2112
@@ -30,9 +32,9 @@ def pocket_config() -> PaliGemmaConfig:
         image_token_index=PIECES,
         projection_dim=256,
         hidden_size=256,
-        pad_token_id=0,
-        eos_token_id=1,
-        bos_token_id=2,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        bos_token_id=BOS,
         vision_config={
             "model_type": "siglip_vision_model",
             "image_size": IMAGE_SIZE,
@@ -60,9 +62,9 @@ def pocket_config() -> PaliGemmaConfig:
             "max_position_embeddings": 8192,
             "hidden_activation": "gelu_pytorch_tanh",
             "num_image_tokens": IMAGE_TOKENS,
-            "pad_token_id": 0,
-            "eos_token_id": 1,
-            "bos_token_id": 2,
+            "pad_token_id": PAD,
+            "eos_token_id": EOS,
+            "bos_token_id": BOS,
             "attn_implementation": "eager",
         },
     )

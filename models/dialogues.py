@@ -174,13 +174,14 @@ def _dialogue(topic: Topic, scene: Scene, question: str, split: Split) -> Dialog
         kind=topic.kind,
         topic=topic.id,
         question=question,
-        answer=_answer(topic, scene),
+        answer=answer(topic, scene),
         depends_on=topic.depends_on,
         held_out=split == "held_out",
     )
 
 
-def _answer(topic: Topic, scene: Scene) -> str:
+def answer(topic: Topic, scene: Scene) -> str:
+    """The right answer to any phrasing of `topic` before this scene."""
     value = "" if "" in topic.answers else _value(scene, topic.depends_on[0])
     words = _words_of_parts(scene) | {"description": describe(scene)}
     return topic.answers[value].format_map(words)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from uservlm.models.dialogues import Dialogue, all_dialogues, sample_dialogue
-from uservlm.models.knowledge import KINDS, Split
+from uservlm.models.dialogues import Dialogue, answer, sample_dialogue
+from uservlm.models.knowledge import KINDS, Split, topics
 from uservlm.models.people import Scene
 from uservlm.models.pictures import scene_at, square_at
 from uservlm.models.tower import to_tensor
@@ -131,8 +131,7 @@ def _share(
 
 
 def _same_answer(dialogues: Sequence[Dialogue], others: Sequence[Scene]) -> Share:
-    same = 0
-    for dialogue, other in zip(dialogues, others, strict=True):
-        answers = {d.topic: d.answer for d in all_dialogues(other, "held_out")}
-        same += answers[dialogue.topic] == dialogue.answer
+    by_id = {topic.id: topic for topic in topics()}
+    pairs = zip(dialogues, others, strict=True)
+    same = sum(answer(by_id[dialogue.topic], other) == dialogue.answer for dialogue, other in pairs)
     return Share(same, len(dialogues))

@@ -1,8 +1,9 @@
 """Train the pocket model again, from a seed: `python -m uservlm.models.train`.
 
 Owns: the order of the stages, their lengths, and the files between them. Each stage leaves one
-file in the work folder and is skipped when that file is there, so a stopped training goes on where
-it was, and stages that need nothing of each other (tower, words) can run side by side.
+file in the work folder and is skipped when that file is there (the last one never is), so a stopped
+training goes on where it was, and stages that need nothing of each other (tower, words) can run
+side by side.
 
 1. `pictures`     draw the training people
 2. `tower`        ours: the vision tower learns attributes (stands in for SigLIP's pretraining),
@@ -21,6 +22,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +36,11 @@ from uservlm.models.checkpoint import write_checkpoint
 from uservlm.models.dialogues import corpus, describe, sample_dialogue, text_only
 from uservlm.models.evaluate import table
 from uservlm.models.learning import Schedule
-from uservlm.models.people import random_scene
+from uservlm.models.people import Scene, random_scene
 from uservlm.models.pictures import scene_at, write_squares
 from uservlm.models.prompt import TEMPLATE
 from uservlm.models.tower import Seer, labels_of, to_tensor, train_tower
-from uservlm.models.tuning import Batch, collate, encode_example, project, tune
+from uservlm.models.tuning import Batch, Example, collate, encode_example, project, tune
 from uservlm.models.vocabulary import train_vocabulary
 
 if TYPE_CHECKING:
@@ -166,11 +168,11 @@ def make_words(shop: Workshop) -> None:
 
 
 def make_captions(shop: Workshop) -> None:
-    """Stage 4: half of the steps stay on text, so that the words are not forgotten."""
+    """Stage 4: three steps in ten stay on text, so that the words are not forgotten."""
     model, tokenizer, recipe = shop.model("polish", "words"), shop.tokenizer(), shop.recipe
     rng = np.random.default_rng([recipe.seed, 4])
-    picture = _picture_batches(shop, model, tokenizer, rng, recipe.captions.batch, 1, caption=True)
-
+    caption = partial(_caption, tokenizer)
+    picture = _picture_batches(shop, model, rng, recipe.captions.batch, caption)
     texts = _text_batches(tokenizer, rng, recipe.captions.batch)
 
     def next_batch() -> Batch:
@@ -184,9 +186,8 @@ def make_alignment(shop: Workshop) -> None:
     """Stage 5: as in the paper, only the projector moves."""
     model, tokenizer, recipe = shop.model("polish", "captions"), shop.tokenizer(), shop.recipe
     rng = np.random.default_rng([recipe.seed, 5])
-    next_batch = _picture_batches(
-        shop, model, tokenizer, rng, recipe.alignment.batch, 1, caption=True
-    )
+    caption = partial(_caption, tokenizer)
+    next_batch = _picture_batches(shop, model, rng, recipe.alignment.batch, caption)
     tune(model, lambda n: n.startswith(PROJECTOR), next_batch, recipe.alignment, _say)
     shop.save("alignment", model, PROJECTOR)
 
@@ -202,19 +203,31 @@ def make_instruction(shop: Workshop) -> None:
         r=recipe.lora_rank, lora_alpha=recipe.lora_alpha, target_modules=LORA_TARGETS
     )
     wrapped: Any = get_peft_model(base, config)
+
+    def ask(scene: Scene) -> Example:
+        dialogue = sample_dialogue(scene, rng)
+        return encode_example(tokenizer, dialogue.question, dialogue.answer)
+
     next_batch = _picture_batches(
-        shop,
-        base,
-        tokenizer,
-        rng,
-        recipe.instruction.batch,
-        recipe.questions_per_picture,
-        caption=False,
+        shop, base, rng, recipe.instruction.batch, ask, recipe.questions_per_picture
     )
     tune(base, lambda n: "lora_" in n, next_batch, recipe.instruction, _say)
     wrapped.save_pretrained(shop.folder / "adapter")
     merged = wrapped.merge_and_unload()
     shop.save("instruction", merged, LANGUAGE)
+
+
+def make_checkpoint(shop: Workshop) -> None:
+    """Stage 7: write `models/pocket/` and print the table of its card."""
+    recipe = shop.recipe
+    model = shop.model("polish", "captions", "alignment", "instruction").eval()
+    made = {"seed": recipe.seed, "pictures": recipe.pictures, "rank": recipe.lora_rank}
+    rows = write_checkpoint(model, shop.folder / "tokenizer", shop.folder / "adapter", made)
+    _say(table(rows))
+
+
+def _caption(tokenizer: Any, scene: Scene) -> Example:
+    return encode_example(tokenizer, None, describe(scene))
 
 
 def _text_batches(
@@ -228,37 +241,21 @@ def _text_batches(
             yield collate(pairs[index * size : (index + 1) * size], None)
 
 
-def make_checkpoint(shop: Workshop) -> None:
-    """Stage 7: write `models/pocket/`, and leave the table of its card in the work folder."""
-    recipe = shop.recipe
-    model = shop.model("polish", "captions", "alignment", "instruction").eval()
-    made = {"seed": recipe.seed, "pictures": recipe.pictures, "rank": recipe.lora_rank}
-    rows = write_checkpoint(model, shop.folder / "tokenizer", shop.folder / "adapter", made)
-    _say(table(rows))
-
-
 def _picture_batches(
     shop: Workshop,
     model: PaliGemmaForConditionalGeneration,
-    tokenizer: Any,
     rng: np.random.Generator,
     size: int,
-    repeat: int,
-    caption: bool,
+    ask: Callable[[Scene], Example],
+    repeat: int = 1,
 ) -> Callable[[], Batch]:
+    """Batches of pictures drawn by lot, `ask` being put to each `repeat` times."""
     squares = shop.squares()
 
     def next_batch() -> Batch:
         chosen = np.sort(rng.choice(len(squares), size // repeat, replace=False))
-        examples = []
-        for index in chosen:
-            scene = scene_at(shop.recipe.seed, int(index))
-            for _ in range(repeat):
-                if caption:
-                    examples.append(encode_example(tokenizer, None, describe(scene)))
-                else:
-                    dialogue = sample_dialogue(scene, rng)
-                    examples.append(encode_example(tokenizer, dialogue.question, dialogue.answer))
+        scenes = (scene_at(shop.recipe.seed, int(index)) for index in chosen)
+        examples = [ask(scene) for scene in scenes for _ in range(repeat)]
         return collate(examples, project(model, to_tensor(squares[chosen]), repeat))
 
     return next_batch

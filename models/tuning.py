@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from uservlm.models.architecture import BOS, EOS, PAD
 from uservlm.models.learning import Learner, Schedule
 from uservlm.models.prompt import TEMPLATE
 
 if TYPE_CHECKING:
     from transformers import PaliGemmaForConditionalGeneration
-
-PAD, EOS, BOS = 0, 1, 2
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import Any
 import sentencepiece
 import transformers
 
+from uservlm.models.architecture import BOS, EOS, PAD
+
 IMAGE = "<image>"
 """Placeholder of one image row; its id is the first one after the vocabulary, as in PaliGemma."""
 
@@ -95,9 +97,9 @@ def _train(texts: list[str], size: int) -> bytes:
             allow_whitespace_only_pieces=True,
             character_coverage=1.0,
             required_chars=_ASCII,
-            pad_id=0,
-            eos_id=1,
-            bos_id=2,
+            pad_id=PAD,
+            eos_id=EOS,
+            bos_id=BOS,
             unk_id=3,
             pad_piece="<pad>",
             eos_piece="<eos>",

@@ -66,8 +66,13 @@ class VisionEncoder:
         return np.ascontiguousarray(features[0])
 
 
+def silence_telemetry() -> None:
+    """Keep onnxruntime from phoning home; it looks once, while it is imported."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read while onnxruntime is imported
+    silence_telemetry()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

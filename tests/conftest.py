@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from uservlm.converters.export import POCKET, ROOT
+
 if TYPE_CHECKING:
     from uservlm.runtime import UserVLM
 
-ROOT = Path(__file__).parent.parent
-POCKET = ROOT / "models" / "pocket"
 PIECES = 640
 CASES = 4
 
