@@ -114,6 +114,9 @@ def measure(
         vision_cosine=cosine,
         first_token_kl=_mean_kl(expected, exact),
         first_token_top1=_same_first(expected, exact),
+        answer_positions=len(cases),
+        answer_kl=_mean_kl(expected, exact),
+        answer_top1=_same_first(expected, exact),
         greedy_agreement=_mean(
             first.answer == second.answer for first, second in zip(expected, exact, strict=True)
         ),

@@ -18,12 +18,15 @@ import dacite
 from uservlm.runtime.errors import BundleError
 from uservlm.runtime.image import PixelSpec
 
-FORMAT = 1
+FORMAT = 2
 """Raised when an older runtime could no longer read a new bundle."""
 
 MANIFEST_FILE = "manifest.json"
 VISION_FILE = "vision.onnx"
 LANGUAGE_FILE = "language.gguf"
+ADAPTER_FOLDER = "adapters"
+PROOF_FILE = "proof.npz"
+"""What the original said to the parity cases, so that a bundle can be proven again without it."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Source:
     """As the model card says, or "unknown"."""
     config_sha256: str
     """Of the checkpoint's config.json."""
+    merged: tuple[str, ...] = ()
+    """Adapters merged into the weights, in order: hub ids or folder names."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,56 @@ class Precision:
 
 
 @dataclass(frozen=True)
+class Higher:
+    """Tensors of the language model that are stored finer than the rest, and the reason."""
+
+    tensors: tuple[str, ...]
+    """GGUF names; `blk.*.` stands for the same tensor of several layers."""
+    kind: str
+    """GGUF type, e.g. Q6_K."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class LanguageWeights:
+    """How the language model was made smaller."""
+
+    kind: str
+    """GGUF type of most matrices, e.g. Q4_K."""
+    bits_per_weight: float
+    """Over all of its weights."""
+    higher: tuple[Higher, ...]
+    importance: int
+    """Calibration prompts the importance matrix was measured on; 0: none was used."""
+
+
+@dataclass(frozen=True)
+class VisionWeights:
+    """How the vision encoder was made smaller: what int8 costs, and which matrices stay out."""
+
+    pictures: int
+    """How many it was measured on."""
+    own_pictures: bool
+    """Pictures given with --calibration; otherwise drawn people."""
+    plain_cosine: float
+    """Lowest mean-token cosine against float32 with every matrix in int8."""
+    cosine: float
+    """The same, as it is in the bundle."""
+    threshold: float
+    """What it had to reach."""
+    kept: tuple[str, ...]
+    """Matrices that stay in float32, by their names in the checkpoint."""
+    kept_bytes: int
+    """What keeping them adds to the file."""
+
+
+@dataclass(frozen=True)
 class Parity:
-    """The exported bundle against transformers in float32, on fixed pictures and questions."""
+    """The exported bundle against transformers in float32, on fixed pictures and questions.
+
+    Behind the first token both sides are given the bundle's own greedy answer token by token:
+    whether the original would have said the same is decided without its saying it.
+    """
 
     cases: int
     """Pairs of picture and question."""
@@ -105,6 +158,12 @@ class Parity:
     """Mean KL(reference ‖ bundle) of the first answer token, in nats."""
     first_token_top1: float
     """Share of cases whose most likely first token agrees."""
+    answer_positions: int
+    """Positions of all answers, the first tokens among them."""
+    answer_kl: float
+    """Mean KL(reference ‖ bundle) over them, in nats."""
+    answer_top1: float
+    """Share of them whose most likely token agrees."""
     greedy_agreement: float
     """Share of cases whose whole greedy answer is the same text."""
     threshold: dict[str, float] = field(default_factory=dict)
@@ -130,6 +189,21 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter kept apart from the weights, switched on by name at run time."""
+
+    file: str
+    """GGUF file, relative to the bundle."""
+    source: str
+    """Hub id or the name of the folder it came from."""
+    rank: int
+    """The largest of its matrices."""
+    parity: Parity | None
+    """Of the bundle with this adapter on, against the checkpoint with it merged."""
+    resident: Agreement | None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What `manifest.json` holds."""
 
@@ -148,6 +222,12 @@ class Manifest:
     """None only while the converter is measuring it."""
     resident: Agreement | None
     """None: not measured, so resident is used only when asked for."""
+    language: LanguageWeights | None = None
+    """None: float weights."""
+    vision: VisionWeights | None = None
+    """None: float32."""
+    adapters: dict[str, Adapter] = field(default_factory=dict)
+    """By name, kept apart; none is on unless asked for."""
 
     def to_json(self) -> str:
         """Serialise, indented, keys in the order of the fields."""

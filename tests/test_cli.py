@@ -53,7 +53,7 @@ def test_info_needs_no_model(
     assert "language" in text and "attention" in text
     assert main(["info", str(tiny_bundle), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["format"] == 1 and record["attention"] in ("exact", "resident")
+    assert record["format"] == 2 and record["attention"] in ("exact", "resident")
 
 
 def test_chat_goes_on_after_a_wrong_line(tiny_bundle: Path, picture: str) -> None:

@@ -49,7 +49,7 @@ def test_a_changed_file_is_noticed(copy: Path, name: str) -> None:
         UserVLM.load(copy, verify=False)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 1}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}', '{"format": 2}', "\xff"])
 def test_a_damaged_manifest_is_refused(copy: Path, text: str) -> None:
     (copy / MANIFEST_FILE).write_text(text, encoding="latin-1")
     with pytest.raises(BundleError, match=r"manifest\.json"):
