@@ -45,7 +45,7 @@ setup(
     python_requires=">=3.10,<3.13",
     packages=list(PACKAGES),
     package_dir=PACKAGES,
-    package_data={"uservlm.models": ["topics/*.toml"], "": ["py.typed"]},
+    package_data={"uservlm.models": ["topics/*.toml", "catalog/*.toml"], "": ["py.typed"]},
     install_requires=RUNTIME,
     extras_require={"convert": CONVERT, "draw": DRAWING, "dev": DEV},
     entry_points={"console_scripts": ["uservlm=uservlm.runtime.__main__:main"]},

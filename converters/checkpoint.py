@@ -1,50 +1,31 @@
 """A checkpoint in Hugging Face layout: its configuration, and its tensors one at a time.
 
-Owns: finding the folder and matching every stored tensor to exactly one canonical name.
-`configuration.py` reads its numbers. Knows nothing of ONNX or GGUF.
+Owns: matching every stored tensor to exactly one canonical name. `hub.py` finds the folder,
+`configuration.py` reads its numbers, `shards.py` its values. Knows nothing of ONNX or GGUF.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uservlm.converters import names
-from uservlm.converters.configuration import read_config, read_json, shape_of
+from uservlm.converters.adapters import LoraAdapter, mole_reason
+from uservlm.converters.configuration import read_config, shape_of
 from uservlm.converters.errors import CheckpointError
+from uservlm.converters.files import read_json, refuse_pointer
+from uservlm.converters.hub import ADAPTER_FILE, CONFIG_FILE, Origin, locate
+from uservlm.converters.shards import Place, Stored, equal, list_stored, read
 from uservlm.runtime.bundle import sha256
 
 if TYPE_CHECKING:
     import torch
     from transformers import PaliGemmaConfig
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
-FILES = ("*.json", "*.safetensors", "tokenizer.model", "README.md")
-"""What is fetched from a hub repository and what a bundle depends on: never pickled weights."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a tensor lies."""
-
-    file: Path
-    key: str
-    """Its name in that file."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A folder with a checkpoint in it, not opened yet."""
-
-    folder: Path
-    model: str
-    """Hub id, or the folder's name."""
-    revision: str | None
-    """Commit of the hub repository, when there was one."""
+PREPROCESSOR_FILE = "preprocessor_config.json"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
 @dataclass(frozen=True)
@@ -56,6 +37,12 @@ class Checkpoint:
     shape: names.Shape
     places: dict[str, Place] = field(repr=False)
     """By canonical name; the tied head is not among them."""
+    adapters: tuple[LoraAdapter, ...] = ()
+    """Merged, in this order, into whatever is read."""
+
+    def with_adapters(self, adapters: tuple[LoraAdapter, ...]) -> Checkpoint:
+        """Give the same checkpoint with these adapters merged, and no others."""
+        return replace(self, adapters=adapters)
 
     def read(self, name: str) -> torch.Tensor:
         """Read one tensor as float32, shape as in `names.expected`.
@@ -63,12 +50,20 @@ class Checkpoint:
         Raises:
             CheckpointError: it holds a value that is not finite.
         """
-        tensor = _read(self.places[name]).float()
-        if not tensor.isfinite().all():
-            raise CheckpointError(
-                f"{self.places[name].key} in {self.places[name].file.name} holds NaN or infinity"
-            )
-        return tensor
+        return self._merge(name, read(self.places[name]))
+
+    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Read rows [start, stop) of a matrix as float32, the rest of it never in memory.
+
+        Raises:
+            CheckpointError: they hold a value that is not finite.
+        """
+        return self._merge(name, read(self.places[name], start, stop), start)
+
+    def _merge(self, name: str, values: torch.Tensor, start: int = 0) -> torch.Tensor:
+        for adapter in self.adapters:
+            values = adapter.apply(name, values, start)
+        return values
 
     @property
     def folder(self) -> Path:
@@ -82,146 +77,96 @@ class Checkpoint:
 
     def read_preprocessor(self) -> dict[str, Any]:
         """Give preprocessor_config.json, empty when there is none."""
-        path = self.folder / "preprocessor_config.json"
+        path = self.folder / PREPROCESSOR_FILE
         return read_json(path) if path.is_file() else {}
 
 
-def locate(model: str | Path, revision: str | None = None) -> Origin:
-    """Find a folder, or fetch a hub id of the form `owner/name` when no such folder exists.
-
-    Raises:
-        CheckpointError: neither, or the hub does not give it.
-    """
-    folder = Path(model)
-    if folder.is_dir():
-        return Origin(folder, folder.resolve().name, None)
-    if folder.is_absolute() or len(folder.parts) != 2 or Path(folder.parts[0]).is_dir():
-        raise CheckpointError(
-            f"no folder {model}: give a checkpoint's folder or OWNER/NAME on the hub"
-        )
-    return _download(str(model), revision)
-
-
 def open_checkpoint(origin: Origin | Path) -> Checkpoint:
-    """Open a checkpoint's folder.
+    """Open a checkpoint's folder; headers are read, values are not.
 
     Raises:
         CheckpointError: an adapter, damaged, not a PaliGemma 2, or tensors that do not match.
     """
     origin = origin if isinstance(origin, Origin) else locate(origin)
-    _refuse_adapter(origin.folder)
+    _refuse_adapter(origin)
     config = read_config(origin.folder / CONFIG_FILE)
+    for path in (origin.folder / name for name in TOKENIZER_FILES):
+        if path.is_file():
+            refuse_pointer(path)
     shape = shape_of(config)
-    return Checkpoint(origin, config, shape, _match(origin.folder, shape))
+    places = match(origin.folder, list_stored(origin.folder), shape)
+    _check_tied(places)
+    return Checkpoint(origin, config, shape, places)
 
 
-def _download(model: str, revision: str | None) -> Origin:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+def match(folder: Path, stored: list[Stored], shape: names.Shape) -> dict[str, Place]:
+    """Pair every stored tensor with one canonical name; anything left over stops the export.
 
-    try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=list(FILES)))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
+    Args:
+        folder: named in errors.
+        stored: of all files.
+        shape: as config.json says.
+
+    Returns:
+        Places by canonical name, a stored head among them.
+
+    Raises:
+        CheckpointError: unknown, missing, stored twice, or of another shape.
+    """
+    wanted = names.expected(shape)
+    wanted[names.HEAD] = wanted[names.EMBEDDINGS]
+    found: dict[str, list[Stored]] = defaultdict(list)
+    for tensor in stored:
+        found[names.canonical(tensor.place.key) or ""].append(tensor)
+    unknown = [t.place.key for name, those in found.items() if name not in wanted for t in those]
+    _refuse_experts(folder, unknown)
+    twice = [t.place.key for those in found.values() if len(those) > 1 for t in those]
+    _stop_on(folder, "unknown", unknown)
+    _stop_on(folder, "missing", [name for name in wanted if name not in found | {names.HEAD: []}])
+    _stop_on(folder, "stored twice", twice)
+    _stop_on(folder, "of another shape than config.json says", [
+        f"{those[0].place.key} {those[0].shape} instead of {wanted[name]}"
+        for name, those in found.items()
+        if those[0].shape != wanted[name]
+    ])  # fmt: skip
+    return {name: those[0].place for name, those in found.items()}
+
+
+def _refuse_adapter(origin: Origin) -> None:
+    path = origin.folder / ADAPTER_FILE
+    if origin.is_adapter:
+        base = read_json(path).get("base_model_name_or_path") or "its base model"
         raise CheckpointError(
-            f"no folder {model}, and the hub does not give it: {first} "
-            "(a gated model needs `hf auth login`)"
-        ) from error
-    return Origin(folder, model, folder.name)
-
-
-def _refuse_adapter(folder: Path) -> None:
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file() and not (folder / CONFIG_FILE).is_file():
-        base = read_json(adapter).get("base_model_name_or_path", "its base model")
+            f"{origin.folder} is a PEFT adapter for {base}, not a checkpoint: give {base} with "
+            f"--model and this folder with --adapter"
+        )
+    if path.is_file():
         raise CheckpointError(
-            f"{folder} is a PEFT adapter, not a checkpoint: merge it into {base} first "
-            "(peft: PeftModel.from_pretrained(…).merge_and_unload(), then save_pretrained)"
+            f"{origin.folder} holds a checkpoint and an adapter ({ADAPTER_FILE}): move the adapter "
+            "into a folder of its own; give it with --adapter if it is not merged yet"
         )
 
 
-def _match(folder: Path, shape: names.Shape) -> dict[str, Place]:
-    """Pair every stored tensor with one canonical name; anything left over stops the export."""
-    found: dict[str, list[Place]] = defaultdict(list)
-    unmatched: list[str] = []
-    shapes: dict[Place, tuple[int, ...]] = {}
-    wanted = names.expected(shape)
-    for place, size in _stored(folder):
-        name = names.canonical(place.key)
-        if name in wanted or name == names.HEAD:
-            found[name].append(place)
-            shapes[place] = size
-        else:
-            unmatched.append(place.key)
-    duplicates = [place.key for places in found.values() if len(places) > 1 for place in places]
-    _stop_on(folder, "unknown", unmatched)
-    _stop_on(folder, "missing", [name for name in wanted if name not in found])
-    _stop_on(folder, "stored twice", duplicates)
-    places = {name: places[0] for name, places in found.items()}
-    _stop_on(folder, "of another shape than config.json says", [
-        f"{place.key} {shapes[place]} instead of {wanted[name]}"
-        for name, place in places.items()
-        if name in wanted and shapes[place] != wanted[name]
-    ])  # fmt: skip
-    _check_tied(places)
-    return places
+def _refuse_experts(folder: Path, unknown: list[str]) -> None:
+    reason = mole_reason(unknown)
+    if reason is not None:
+        raise CheckpointError(f"{folder} {reason}")
 
 
 def _stop_on(folder: Path, fault: str, keys: list[str]) -> None:
     if keys:
         more = f" and {len(keys) - 12} more" if len(keys) > 12 else ""
-        raise CheckpointError(f"{folder}: tensors {fault}: {', '.join(sorted(keys)[:12])}{more}")
-
-
-def _stored(folder: Path) -> list[tuple[Place, tuple[int, ...]]]:
-    from safetensors import SafetensorError, safe_open
-
-    stored = []
-    for file in _weight_files(folder):
-        try:
-            with safe_open(file, framework="pt") as tensors:
-                for key in tensors.keys():  # noqa: SIM118 - it is not a mapping
-                    stored.append((Place(file, key), tuple(tensors.get_slice(key).get_shape())))
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file} is damaged: {error}") from error
-    return stored
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
-    if not index.is_file():
-        if not single.is_file():
-            raise CheckpointError(
-                f"{folder} holds neither {WEIGHTS_FILE} nor {INDEX_FILE}; "
-                "pickled weights are not read"
-            )
-        return [single]
-    shards = read_json(index).get("weight_map")
-    if not isinstance(shards, dict):
-        raise CheckpointError(f"{index} is damaged: it holds no weight_map")
-    files = sorted({folder / str(shard) for shard in shards.values()})
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
         raise CheckpointError(
-            f"{folder} lacks the shards {', '.join(missing)} that {INDEX_FILE} names"
+            f"{folder}: tensors {fault}: {', '.join(sorted(keys)[:12])}{more}; "
+            "save it again as it was trained, with config.json and all its shards"
         )
-    return files
 
 
 def _check_tied(places: dict[str, Place]) -> None:
     """Drop a stored head that equals the embeddings, as Gemma's does; refuse any other."""
-    import torch
-
     head = places.pop(names.HEAD, None)
-    if head is not None and not torch.equal(_read(head), _read(places[names.EMBEDDINGS])):
+    if head is not None and not equal(head, places[names.EMBEDDINGS]):
         raise CheckpointError(
-            f"{head.key} differs from the token embeddings: an untied head is not supported"
+            f"{head.key} differs from the token embeddings: an untied head is not supported; "
+            "train with the head tied (tie_word_embeddings), as Gemma 2 is made"
         )
-
-
-def _read(place: Place) -> torch.Tensor:
-    from safetensors import safe_open
-
-    with safe_open(place.file, framework="pt") as tensors:
-        tensor: torch.Tensor = tensors.get_tensor(place.key)
-    return tensor

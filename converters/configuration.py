@@ -5,58 +5,41 @@ Owns: which configurations are supported and the sizes they imply. Knows nothing
 
 from __future__ import annotations
 
-import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uservlm.converters.errors import CheckpointError
+from uservlm.converters.files import read_json
 from uservlm.converters.names import Shape
+from uservlm.converters.shards import way_from_quantised
 
 if TYPE_CHECKING:
     from transformers import PaliGemmaConfig
 
 FAMILY = ("paligemma", "gemma2", "siglip_vision_model")
 """model_type of the whole, of text_config and of vision_config."""
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        CheckpointError: missing, not JSON, or not an object.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing: give a folder in Hugging Face layout") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} is damaged: it holds no JSON object")
-    return data
+SUPPORTED = "only PaliGemma 2 is supported (a SigLIP vision model and Gemma 2, as User-VLM is)"
+ACTIVATION = "gelu_pytorch_tanh"
 
 
 def read_config(path: Path) -> PaliGemmaConfig:
     """Parse with transformers, whose defaults real configurations rely on.
 
     Raises:
-        CheckpointError: missing, damaged, another family, or something llama.cpp's gemma2 graph
-            or the vision graph would compute differently.
+        CheckpointError: missing, damaged, another family, quantised, or something llama.cpp's
+            gemma2 graph or the vision graph would compute differently.
     """
     from transformers import PaliGemmaConfig
 
     raw = read_json(path)
-    text, vision = raw.get("text_config"), raw.get("vision_config")
-    found = (raw.get("model_type"), _model_type(text), _model_type(vision))
-    if found != FAMILY:
-        raise CheckpointError(
-            f"{path} describes {found}, not {FAMILY}: only PaliGemma 2 is supported"
-        )
+    _check_family(path, raw)
+    _check_unquantised(path, raw)
     try:
-        config = PaliGemmaConfig.from_dict(raw)
+        config = PaliGemmaConfig.from_dict(_as_4_57(path, raw))
         _check_supported(path, config)
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
+        raise CheckpointError(f"{path} is damaged: {error}; fetch it again") from error
     return config
 
 
@@ -79,8 +62,46 @@ def shape_of(config: PaliGemmaConfig) -> Shape:
     )
 
 
-def _model_type(part: object) -> object:
-    return part.get("model_type") if isinstance(part, dict) else None
+def _check_family(path: Path, raw: dict[str, Any]) -> None:
+    """Refuse other models by what they are called."""
+    whole = raw.get("model_type")
+    if whole != FAMILY[0]:
+        raise CheckpointError(f"{path} describes a model of type {whole!r}: {SUPPORTED}")
+    for part, wanted in zip(("text_config", "vision_config"), FAMILY[1:], strict=True):
+        settings = raw.get(part)
+        found = settings.get("model_type") if isinstance(settings, dict) else None
+        if found == "gemma":
+            raise CheckpointError(f"{path} describes PaliGemma 1 ({part}: 'gemma'): {SUPPORTED}")
+        if found != wanted:
+            raise CheckpointError(f"{path} says {part} is {found!r}, not {wanted!r}: {SUPPORTED}")
+
+
+def _check_unquantised(path: Path, raw: dict[str, Any]) -> None:
+    settings = raw.get("quantization_config") or raw["text_config"].get("quantization_config")
+    if settings:
+        method = settings.get("quant_method") if isinstance(settings, dict) else settings
+        raise CheckpointError(
+            f"{path} describes a quantised checkpoint ({method}): {way_from_quantised()}"
+        )
+
+
+def _as_4_57(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
+    """Rewrite what transformers 5 says in other words, which 4.57 would take no notice of.
+
+    5.x writes `rope_parameters` {rope_type, rope_theta} for `rope_theta` and `rope_scaling`. A
+    vision model without `vision_use_head` gets one in transformers; PaliGemma never looks at it.
+    """
+    text, vision = dict(raw["text_config"]), {"vision_use_head": False, **raw["vision_config"]}
+    rope = text.pop("rope_parameters", None) or {}
+    kind = rope.get("rope_type", rope.get("type", "default")) if isinstance(rope, dict) else rope
+    if kind != "default" or {*rope} - {"rope_type", "type", "rope_theta"}:
+        raise _unsupported(path, "text_config.rope_parameters", rope, "rope_type 'default' alone")
+    if "rope_theta" in rope:
+        text["rope_theta"] = rope["rope_theta"]
+    scaling = text.get("rope_scaling")
+    if scaling and scaling != {"rope_type": "default"}:
+        raise _unsupported(path, "text_config.rope_scaling", scaling, "none")
+    return {**raw, "text_config": {**text, "rope_scaling": None}, "vision_config": vision}
 
 
 def _check_supported(path: Path, config: PaliGemmaConfig) -> None:
@@ -88,12 +109,16 @@ def _check_supported(path: Path, config: PaliGemmaConfig) -> None:
     kinds = ("sliding_attention", "full_attention")
     alternating = [kinds[layer % 2] for layer in range(text.num_hidden_layers)]
     heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
+    # transformers 5 writes it; what is absent means True, as PaliGemma was trained.
+    both_ways = getattr(text, "use_bidirectional_attention", None) in (None, True)
     required = (
-        ("text_config.hidden_activation", text.hidden_activation, "gelu_pytorch_tanh"),
+        ("text_config.hidden_activation", text.hidden_activation, ACTIVATION),
         ("text_config.attention_bias", text.attention_bias, False),
         ("text_config.layer_types", list(text.layer_types), alternating),
-        ("text_config.rope_scaling", getattr(text, "rope_scaling", None), None),
+        ("text_config.use_bidirectional_attention", both_ways, True),
         ("text_config: heads % kv_heads", heads % kv_heads, 0),
+        ("vision_config.hidden_act", vision.hidden_act, ACTIVATION),
+        ("vision_config.vision_use_head", vision.vision_use_head, False),
         ("vision_config.num_channels", vision.num_channels, 3),
         ("vision_config: size % patch", vision.image_size % vision.patch_size, 0),
         ("vision_config: width % heads", vision.hidden_size % vision.num_attention_heads, 0),
@@ -101,4 +126,20 @@ def _check_supported(path: Path, config: PaliGemmaConfig) -> None:
     )
     for what, value, wanted in required:
         if value != wanted:
-            raise CheckpointError(f"{path}: {what} is {value!r}, supported is {wanted!r}")
+            raise _unsupported(path, what, value, repr(wanted))
+    positive = (
+        ("text_config.rope_theta", text.rope_theta),
+        ("text_config.rms_norm_eps", text.rms_norm_eps),
+        ("text_config.query_pre_attn_scalar", text.query_pre_attn_scalar),
+        ("vision_config.layer_norm_eps", vision.layer_norm_eps),
+    )
+    for what, value in positive:
+        if not 0 < value < math.inf:
+            raise _unsupported(path, what, value, "a number above 0")
+
+
+def _unsupported(path: Path, what: str, value: object, supported: str) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: {what} is {value!r}, supported is {supported}: "
+        "this model computes something that the runtime does not"
+    )

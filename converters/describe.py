@@ -9,11 +9,17 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from uservlm.converters.checkpoint import FILES, Checkpoint, Origin
+from uservlm.converters.calibration import calibration_folder
+from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.errors import CheckpointError
+from uservlm.converters.hub import FILES, Origin
+from uservlm.converters.options import ExportOptions
 from uservlm.runtime.bundle import (
     FORMAT,
     MANIFEST_FILE,
@@ -23,7 +29,6 @@ from uservlm.runtime.bundle import (
     Prompt,
     Source,
     open_bundle,
-    record_file,
     sha256,
 )
 from uservlm.runtime.errors import BundleError
@@ -41,6 +46,8 @@ PACKAGES = (
     "llama-cpp-python",
 )
 """Whose versions the manifest records; one that is not installed is left out."""
+CHOSEN = ("quant", "vision", "template", "importance", "cases")
+"""Of `ExportOptions`: what changes a bundle and is no place."""
 BICUBIC = 3
 """`resample` of preprocessor_config.json, by Pillow's number."""
 
@@ -51,29 +58,36 @@ class Recipe:
 
     checkpoint: dict[str, str]
     """SHA-256 of each file that is read, by name."""
-    language: str
-    vision: str
-    template: str
-    cases: int
-    """Of the parity measurement."""
+    merged: list[dict[str, str]]
+    """The same of each adapter merged, in order."""
+    kept: dict[str, dict[str, str]]
+    """The same of each adapter kept apart, by its name."""
+    options: dict[str, Any]
+    """What was chosen of `ExportOptions`, without the places."""
+    pictures: str
+    """Number, bytes and age of the calibration pictures: of people's faces not even a sum."""
     converter: str
     """SHA-256 over the sources of uservlm.converters."""
+    versions: dict[str, str]
+    """Of PACKAGES."""
 
     def to_json(self) -> str:
         """Serialise, indented."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
-def write_recipe(origin: Origin, language: str, vision: str, template: str, cases: int) -> Recipe:
-    """Hash the checkpoint's files and this package's sources."""
-    files = sorted(path for pattern in FILES for path in origin.folder.glob(pattern))
+def write_recipe(
+    base: Origin, merged: Sequence[Origin], kept: Mapping[str, Origin], options: ExportOptions
+) -> Recipe:
+    """Hash all files that are read and this package's sources."""
     return Recipe(
-        {path.name: sha256(path) for path in files},
-        language,
-        vision,
-        template,
-        cases,
-        _own_sources(),
+        checkpoint=_hashes(base),
+        merged=[_hashes(origin) for origin in merged],
+        kept={name: _hashes(origin) for name, origin in kept.items()},
+        options={name: getattr(options, name) for name in CHOSEN},
+        pictures=calibration_folder(options.calibration).key,
+        converter=_own_sources(),
+        versions=_versions(),
     )
 
 
@@ -90,33 +104,25 @@ def is_made_by(out: Path, recipe: Recipe) -> bool:
     return True
 
 
-def describe(
-    checkpoint: Checkpoint,
-    folder: Path,
-    precision: Precision,
-    prompt: Prompt,
-) -> Manifest:
-    """Write `manifest.json` for the files in `folder`, nothing measured yet, and give what it says.
+def describe(checkpoint: Checkpoint, precision: Precision, prompt: Prompt) -> Manifest:
+    """Describe a bundle of which no file has been recorded and nothing measured yet.
 
     Raises:
         CheckpointError: the pixels are prepared in a way the runtime does not know.
     """
-    files = sorted(path for path in folder.iterdir() if path.name != MANIFEST_FILE)
-    manifest = Manifest(
+    return Manifest(
         format=FORMAT,
-        name=checkpoint.origin.model.rpartition("/")[2],
+        name=_name(checkpoint),
         source=_source(checkpoint),
         architecture=_architecture(checkpoint),
         prompt=prompt,
         pixels=read_pixels(checkpoint),
         precision=precision,
-        files={path.name: record_file(path) for path in files},
+        files={},
         versions=_versions(),
         parity=None,
         resident=None,
     )
-    write_manifest(folder, manifest)
-    return manifest
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -176,7 +182,21 @@ def _source(checkpoint: Checkpoint) -> Source:
         origin.revision,
         _license(origin.folder / "README.md"),
         checkpoint.config_sha256,
+        tuple(adapter.source for adapter in checkpoint.adapters),
     )
+
+
+def _name(checkpoint: Checkpoint) -> str:
+    """Name a bundle after what was trained last."""
+    sources = [checkpoint.origin.model, *(adapter.source for adapter in checkpoint.adapters)]
+    return sources[-1].rpartition("/")[2]
+
+
+def _hashes(origin: Origin) -> dict[str, str]:
+    files = sorted(path for pattern in FILES for path in origin.folder.glob(pattern))
+    with ThreadPoolExecutor(2) as pool:
+        sums = pool.map(sha256, files)
+        return {path.name: found for path, found in zip(files, sums, strict=True)}
 
 
 def _license(card: Path) -> str:

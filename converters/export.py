@@ -21,7 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Export as the arguments say; 0 when the bundle is there, 2 when it could not be made."""
     given = _parser().parse_args(arguments)
     try:
-        from uservlm.converters.pipeline import ExportOptions, export
+        from uservlm.converters.options import ExportOptions
+        from uservlm.converters.output import work_folder
+        from uservlm.converters.pipeline import export
         from uservlm.converters.progress import Steps
         from uservlm.runtime.errors import UserVLMError
     except ModuleNotFoundError as error:
@@ -33,13 +35,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     chosen = {name: value for name, value in vars(given).items() if value is not None}
     chosen.setdefault("out", BUNDLES / Path(chosen["model"]).name)
+    chosen["adapters"] = tuple(chosen.get("adapters", ()))
+    chosen["kept"] = dict(chosen.get("kept", ()))
     try:
         export(ExportOptions(**chosen), Steps())
     except UserVLMError as error:
         print(f"export stopped: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("export interrupted: nothing half-made is left", file=sys.stderr)
+        left = work_folder(chosen["out"])
+        print(
+            f"export interrupted: finished steps are kept in {left}; the same command goes on, "
+            f"`rm -r {left}` drops them"
+            if left.exists()
+            else "export interrupted: nothing is left",
+            file=sys.stderr,
+        )
         return 130
     return 0
 
@@ -50,7 +61,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Turn a PaliGemma 2 checkpoint into a bundle for the CPU and prove them equal.",
     )
     parser.add_argument(
-        "--model", default=str(POCKET), metavar="DIR_OR_HUB_ID", help="default: the pocket model"
+        "--model",
+        default=str(POCKET),
+        metavar="DIR_OR_HUB_ID",
+        help="checkpoint, or PEFT adapter whose base can be found; default: the pocket model",
     )
     parser.add_argument("--revision", help="branch or commit of the hub repository")
     parser.add_argument(
@@ -61,15 +75,51 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--vision", choices=("int8", "fp32"), help="vision encoder; default: int8")
     parser.add_argument(
+        "--adapter",
+        action="append",
+        dest="adapters",
+        metavar="DIR_OR_HUB_ID",
+        help="PEFT LoRA adapter to merge; repeat for several, in order",
+    )
+    parser.add_argument(
+        "--keep-adapter",
+        action="append",
+        dest="kept",
+        type=_named,
+        metavar="NAME=DIR_OR_HUB_ID",
+        help="PEFT LoRA adapter to keep apart, switched on by name at run time; repeatable",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIR",
+        help="pictures to measure int8 vision on, of which nothing is kept; default: drawn people",
+    )
+    parser.add_argument(
+        "--importance",
+        type=int,
+        metavar="PROMPTS",
+        help="measure an importance matrix on so many prompts before quantising; default: 0",
+    )
+    parser.add_argument(
         "--template", type=_unescaped, help=r"text around {question}, e.g. '{question}\n'"
     )
     parser.add_argument(
-        "--cases", type=int, help="pairs of picture and question to compare on; default: 16"
+        "--cases",
+        type=int,
+        help="pairs of picture and question to compare on; default: by the model's size",
     )
     parser.add_argument(
         "--force", action="store_true", help="export again even if the bundle is there"
     )
     return parser
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, separator, place = text.partition("=")
+    if not (name and separator and place):
+        raise argparse.ArgumentTypeError(f"{text!r}: give NAME=DIR_OR_HUB_ID")
+    return name, place
 
 
 def _unescaped(text: str) -> str:

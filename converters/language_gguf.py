@@ -2,30 +2,36 @@
 
 Owns: hyper-parameters, tensor names, and what must be done to values so that llama.cpp's graph
 computes what transformers does (norms stored as 1+w, the query scale folded into q_proj).
-Knows nothing of pictures; the checkpoint gives the tensors, `quantise.py` makes them smaller.
+Knows nothing of pictures; the checkpoint gives the rows, `quantise.py` makes them smaller.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
+from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter
 
 from uservlm.converters import names
 from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.errors import ConversionError
+from uservlm.converters.in_order import in_order
+from uservlm.converters.quantise import MIXTURES, bytes_of, kind_of, quantise_rows
 from uservlm.converters.tokenizer_gguf import read_vocabulary, write_vocabulary
 
 if TYPE_CHECKING:
     from transformers import Gemma2Config
 
 Values = npt.NDArray[np.float32]
+Importance = Mapping[str, Values]
+"""By canonical name of a matrix: mean square of each column's input, float32 [columns]."""
+NO_IMPORTANCE: Importance = MappingProxyType({})
 
 WHOLE: tuple[tuple[str, str], ...] = (
     ("embed_tokens.weight", "token_embd.weight"),
@@ -46,7 +52,8 @@ LAYER: tuple[tuple[str, str], ...] = (
 )
 """Canonical name and GGUF name; within a layer `language_model.layers.i.` becomes `blk.i.`."""
 
-LARGEST_F16 = 65504.0
+BLOCK = 1 << 23
+"""Weights that are read and quantised at once: 32 MB as float32."""
 LAYERS_OF_27B = 46
 """llama.cpp takes a gemma2 of so many layers for the 27B, whose query scale is another."""
 UNCAPPED = 10000.0
@@ -67,44 +74,73 @@ class Entry:
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Job:
+    """Some rows of one tensor, to be read and quantised."""
+
+    entry: Entry
+    kind: GGMLQuantizationType
+    start: int
+    """First row."""
+    importance: Values | None
+
+    @property
+    def rows(self) -> int:
+        """How many."""
+        return min(_step(self.entry.shape), self.entry.shape[0] - self.start)
+
+
 def write_language(
     checkpoint: Checkpoint,
     path: Path,
+    quant: str,
     *,
-    half: bool = True,
+    importance: Importance = NO_IMPORTANCE,
     advance: Callable[[int], None] = lambda done: None,
+    threads: int = 2,
 ) -> None:
-    """Write the language model, tensor by tensor; norms stay float32.
+    """Write the language model block by block, each quantised as it is read; norms stay float32.
+
+    Neither the checkpoint nor the GGUF is ever whole in memory, and no float copy of the model is
+    written on the way: beside `threads` blocks of BLOCK weights nothing is held.
 
     Args:
         checkpoint: where the values come from.
         path: the GGUF file to write.
-        half: matrices as float16, otherwise float32.
-        advance: called after each tensor with the number of its weights.
+        quant: one of QUANTISATIONS.
+        importance: per canonical name, float32 [columns]; see `reference.Importance`.
+        advance: called after each block with the number of its weights.
+        threads: blocks that are worked on at once.
 
     Raises:
         ConversionError: a value does not fit into float16.
+        CheckpointError: a value is not finite.
         TokenizerError: see `read_vocabulary`.
     """
-    writer = GGUFWriter(path, "gemma2")
-    _write_parameters(writer, checkpoint, half)
-    write_vocabulary(writer, read_vocabulary(checkpoint.folder, checkpoint.shape.rows))
     entries = list(tensors(checkpoint.shape))
-    for entry in entries:
-        kind = (
-            GGMLQuantizationType.F16 if half and len(entry.shape) > 1 else GGMLQuantizationType.F32
-        )
-        dtype = np.dtype(np.float16 if kind is GGMLQuantizationType.F16 else np.float32)
-        writer.add_tensor_info(
-            entry.target, entry.shape, dtype, math.prod(entry.shape) * dtype.itemsize
-        )
+    kinds = [kind_of(e.target, e.shape, checkpoint.shape.layers, quant) for e in entries]
+    writer = GGUFWriter(path, "gemma2")
+    _write_parameters(writer, checkpoint, quant)
+    write_vocabulary(writer, read_vocabulary(checkpoint.folder, checkpoint.shape.rows))
+    for entry, kind in zip(entries, kinds, strict=True):
+        _announce(writer, entry, kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for entry in entries:
-        writer.write_tensor_data(_stored(checkpoint, entry, half))
-        advance(math.prod(entry.shape))
+    padding = writer.data_alignment
     writer.close()
+    jobs = (
+        Job(entry, kind, start, importance.get(entry.source))
+        for entry, kind in zip(entries, kinds, strict=True)
+        for start in _starts(entry.shape)
+    )
+    with path.open("ab") as file:
+        pad(file, padding)
+        for job, packed in in_order(lambda job: _packed(checkpoint, job), jobs, threads):
+            packed.tofile(file)
+            advance(job.rows * math.prod(job.entry.shape[1:]))
+            if job.start + job.rows == job.entry.shape[0]:
+                pad(file, padding)
 
 
 def tensors(shape: names.Shape) -> Iterator[Entry]:
@@ -137,24 +173,42 @@ def convert(entry: Entry, values: Values, factor: float) -> Values:
     return values
 
 
-def _stored(checkpoint: Checkpoint, entry: Entry, half: bool) -> npt.NDArray[np.floating]:
+def pad(file: BinaryIO, alignment: int) -> None:
+    """Fill up with zeros to the next multiple of `alignment` bytes."""
+    file.write(bytes(-file.tell() % alignment))
+
+
+def _announce(writer: GGUFWriter, entry: Entry, kind: GGMLQuantizationType) -> None:
+    size = bytes_of(entry.shape, kind)
+    writer.add_tensor_info(entry.target, entry.shape, np.dtype(np.float32), size, raw_dtype=kind)
+
+
+def _starts(shape: tuple[int, ...]) -> range:
+    """Give the first rows of the blocks a tensor is cut into."""
+    return range(0, shape[0], _step(shape))
+
+
+def _step(shape: tuple[int, ...]) -> int:
+    return max(1, BLOCK // math.prod(shape[1:])) if len(shape) > 1 else shape[0]
+
+
+def _packed(checkpoint: Checkpoint, job: Job) -> npt.NDArray[np.uint8]:
+    """Read, change and quantise one block."""
+    entry = job.entry
     scalar = float(checkpoint.config.text_config.query_pre_attn_scalar)
-    values = checkpoint.read(entry.source).numpy()
+    values = checkpoint.read_rows(entry.source, job.start, job.start + job.rows).numpy()
     changed = convert(entry, values, query_factor(checkpoint.shape, scalar))
-    if not half or changed.ndim == 1:
-        return changed
-    largest = float(np.abs(changed).max())
-    if largest > LARGEST_F16:
-        raise ConversionError(
-            f"{entry.source} holds {largest:.4g}, more than float16 can ({LARGEST_F16:.0f})"
-        )
-    return changed.astype(np.float16)
+    try:
+        return quantise_rows(changed, job.kind, job.importance)
+    except ConversionError as error:
+        raise ConversionError(f"{entry.source} {error}") from error
 
 
-def _write_parameters(writer: GGUFWriter, checkpoint: Checkpoint, half: bool) -> None:
+def _write_parameters(writer: GGUFWriter, checkpoint: Checkpoint, quant: str) -> None:
     shape, text = checkpoint.shape, checkpoint.config.text_config
     writer.add_name(checkpoint.origin.model)
-    writer.add_file_type(LlamaFileType.MOSTLY_F16 if half else LlamaFileType.ALL_F32)
+    writer.add_file_type(MIXTURES[quant].file_type)
+    writer.add_quantization_version(GGML_QUANT_VERSION)
     writer.add_context_length(text.max_position_embeddings)
     writer.add_embedding_length(shape.width)
     writer.add_block_count(shape.layers)

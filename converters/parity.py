@@ -2,33 +2,39 @@
 
 Owns: which figures are measured and how good they must be for each precision. Knows nothing of
 how a bundle is made; a bundle that fails is not handed out.
+
+The bundle answers first. The checkpoint is then given those answers token by token, which takes one
+pass over its weights instead of one for each token, and decides the same: up to the first token on
+which they differ, both have seen the same text.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from uservlm.converters.cases import Case, calibration_cases, calibration_pictures
-from uservlm.converters.checkpoint import Checkpoint
+from uservlm.converters.cases import Case
 from uservlm.converters.errors import ParityError
-from uservlm.converters.reference import Logits, Reference
 from uservlm.converters.vision_onnx import Features, mean_token_cosine
-from uservlm.runtime.bundle import Agreement, Manifest, Parity
-from uservlm.runtime.image import to_pixels
+from uservlm.runtime.adapters import NO_ADAPTER
+from uservlm.runtime.bundle import Agreement, Parity, Precision
 
 if TYPE_CHECKING:
     from uservlm.runtime import UserEmbedding, UserVLM
     from uservlm.runtime.request import Mode
 
-ANSWER_TOKENS = 40
+Logits = npt.NDArray[np.float32]
+"""float32 [rows of the embedding table], before the softmax."""
+
+ANSWER_TOKENS = 24
 """Longest answer that is compared; the whole of a short one, the beginning of a long one."""
 FAITHFUL = 0.95
 """Agreement at which `attention="auto"` may take resident."""
@@ -42,12 +48,13 @@ LANGUAGE: dict[str, tuple[float, float]] = {
     "q4_k_m": (0.1, 0.6),
     "q4_0": (0.15, 0.5),
 }
-"""Highest mean KL of the first answer token (nats), lowest share of agreeing first tokens.
+"""Highest mean KL of an answer token (nats), lowest share of agreeing tokens.
 
-Random weights are the hardest to round: over five random shapes q4_k_m gave KL 0.011 to 0.033 and
-top-1 down to 0.69, q4_0 0.042 and 0.56, q8_0 0.0004, f16 3e-6. One matrix with its sign turned gave
-0.4 to 0.8, one of queries 0.003 to 0.04: a wrong structure shows in f16, coarse faults in 4 bits.
-First tokens of random models are near ties, so KL is the figure that decides.
+Random weights are the hardest to round: over five random shapes q4_k_m gave a KL of the first token
+of 0.011 to 0.033 and top-1 down to 0.69, q4_0 0.042 and 0.56, q8_0 0.0004, f16 3e-6. One matrix
+with its sign turned gave 0.4 to 0.8, one of queries 0.003 to 0.04: a wrong structure shows in f16,
+coarse faults in 4 bits. The likeliest tokens of random models are near ties, so KL is the figure
+that decides.
 """
 INT8_KL, INT8_TOP1 = 0.02, 0.1
 """What an int8 vision encoder may add to the one and take from the other."""
@@ -57,96 +64,124 @@ Done = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Reply:
-    """What one side says to one case."""
+    """What the bundle says to one case."""
 
+    tokens: tuple[int, ...]
+    """Of the answer, as far as it was followed; without the one that ends it."""
+    text: str
     logits: Logits
-    answer: str
+    """float32 [positions, rows]: before the first token, behind the first, …"""
+
+    @property
+    def followed(self) -> tuple[int, ...]:
+        """The tokens that stand before the positions, so one fewer than there are logits."""
+        return self.tokens[: len(self.logits) - 1]
 
 
-def run_reference(
-    checkpoint: Checkpoint, manifest: Manifest, count: int, done: Done
-) -> tuple[list[Features], list[Reply]]:
-    """Ask the checkpoint: a user embedding per picture, logits and answer per case."""
-    reference = Reference(checkpoint)
-    pixels = [to_pixels(picture, manifest.pixels) for picture in calibration_pictures()]
-    expected = []
-    for case in calibration_cases(count):
-        ids = reference.prompt_ids(manifest.prompt.fill(case.question))
-        logits = reference.exact_logits(pixels[case.picture], ids)
-        answer = reference.text(reference.greedy(pixels[case.picture], ids, ANSWER_TOKENS))
-        expected.append(Reply(logits, answer))
-        done(1)
-    return [reference.embed(one) for one in pixels], expected
-
-
-def measure(
-    bundle: Path,
-    features: list[Features],
-    expected: list[Reply],
-    manifest: Manifest,
+def ask(
+    vlm: UserVLM,
+    cases: Sequence[Case],
+    users: Sequence[UserEmbedding],
+    attention: Mode,
     done: Done,
-    threads: int | None = None,
-) -> tuple[Parity, Agreement]:
-    """Ask the bundle the same, exactly and resident, and compare.
+    adapter: str = NO_ADAPTER,
+    limit: int = ANSWER_TOKENS,
+) -> list[Reply]:
+    """Let the bundle answer, greedily, and keep the logits of every position.
 
     Args:
-        bundle: folder with a manifest.
-        features: the checkpoint's, per calibration picture.
-        expected: the checkpoint's, per calibration case.
-        manifest: of the bundle; its precision decides the thresholds.
+        vlm: with room for `attention`.
+        cases: what is asked.
+        users: by the number of the case's picture.
+        attention: exact or resident.
         done: called with 1 after each case.
-        threads: the runtime computes with; None lets it choose.
+        adapter: a kept one, by name.
+        limit: positions looked at, at most.
     """
-    from uservlm.runtime import UserVLM
-
-    cases = calibration_cases(len(expected))
-    # Resident has room for both; the hashes in the manifest were taken a moment ago.
-    with UserVLM.load(bundle, attention="resident", threads=threads, verify=False) as vlm:
-        users = [vlm.encode(picture) for picture in calibration_pictures()]
-        cosine = min(
-            mean_token_cosine(ours, user.features)
-            for ours, user in zip(features, users, strict=True)
+    replies = []
+    for case in cases:
+        trace = vlm.trace(
+            case.question, image=users[case.picture], attention=attention, adapter=adapter
         )
-        exact = [_ask(vlm, case, users[case.picture], "exact", done) for case in cases]
-        resident = [_ask(vlm, case, users[case.picture], "resident", done) for case in cases]
-    parity = Parity(
-        cases=len(cases),
-        vision_cosine=cosine,
-        first_token_kl=_mean_kl(expected, exact),
-        first_token_top1=_same_first(expected, exact),
-        answer_positions=len(cases),
-        answer_kl=_mean_kl(expected, exact),
-        answer_top1=_same_first(expected, exact),
-        greedy_agreement=_mean(
-            first.answer == second.answer for first, second in zip(expected, exact, strict=True)
-        ),
-        threshold=thresholds(manifest.precision.language, manifest.precision.vision),
+        with closing(trace):
+            logits = np.stack(list(islice(trace, limit)))
+        drawn = tuple(int(one.argmax()) for one in logits)
+        # Shorter than the limit means that the last token drawn ended the answer.
+        tokens = drawn if len(drawn) == limit else drawn[:-1]
+        replies.append(Reply(tokens, vlm.spell(tokens), logits))
+        done(1)
+    return replies
+
+
+def compare(
+    original: Sequence[Logits],
+    replies: Sequence[Reply],
+    vision_cosine: float,
+    threshold: dict[str, float],
+) -> Parity:
+    """Give the figures of a bundle.
+
+    Args:
+        original: the checkpoint's logits for each reply, float32 [positions, rows].
+        replies: the bundle's under exact attention.
+        vision_cosine: see `lowest_cosine`.
+        threshold: see `thresholds`.
+    """
+    pairs = [
+        (theirs, ours)
+        for logits, reply in zip(original, replies, strict=True)
+        for theirs, ours in zip(logits, reply.logits, strict=True)
+    ]
+    first = [(logits[0], reply.logits[0]) for logits, reply in zip(original, replies, strict=True)]
+    same = [
+        bool((logits.argmax(1) == reply.logits.argmax(1)).all())
+        for logits, reply in zip(original, replies, strict=True)
+    ]
+    return Parity(
+        cases=len(replies),
+        vision_cosine=vision_cosine,
+        first_token_kl=_mean_kl(first),
+        first_token_top1=_same(first),
+        answer_positions=len(pairs),
+        answer_kl=_mean_kl(pairs),
+        answer_top1=_same(pairs),
+        greedy_agreement=_mean(same),
+        threshold=threshold,
     )
-    agreement = Agreement(
-        cases=len(cases),
-        first_token_top1=_same_first(exact, resident),
-        first_token_kl=_mean_kl(exact, resident),
-        rouge1=_mean(
-            rouge1(second.answer, first.answer)
-            for first, second in zip(exact, resident, strict=True)
-        ),
+
+
+def agree(exact: Sequence[Reply], resident: Sequence[Reply]) -> Agreement:
+    """Compare the bundle with itself: resident attention with exact."""
+    first = [(one.logits[0], two.logits[0]) for one, two in zip(exact, resident, strict=True)]
+    return Agreement(
+        cases=len(exact),
+        first_token_top1=_same(first),
+        first_token_kl=_mean_kl(first),
+        rouge1=_mean(rouge1(two.text, one.text) for one, two in zip(exact, resident, strict=True)),
         threshold=FAITHFUL,
     )
-    return parity, agreement
 
 
-def thresholds(language: str, vision: str) -> dict[str, float]:
-    """Give what each figure must reach: first_token_kl at most, the others at least."""
-    kl, top1 = LANGUAGE[language]
-    rough = vision == "int8"
+def lowest_cosine(original: Sequence[Features], users: Sequence[UserEmbedding]) -> float:
+    """Give the worst picture's mean-token cosine between the checkpoint's and the bundle's."""
+    return min(
+        mean_token_cosine(theirs, user.features)
+        for theirs, user in zip(original, users, strict=True)
+    )
+
+
+def thresholds(precision: Precision) -> dict[str, float]:
+    """Give what each figure must reach: answer_kl at most, the others at least."""
+    kl, top1 = LANGUAGE[precision.language]
+    rough = precision.vision == "int8"
     return {
-        "vision_cosine": COSINE[vision],
-        "first_token_kl": kl + INT8_KL * rough,
-        "first_token_top1": round(top1 - INT8_TOP1 * rough, 4),
+        "vision_cosine": COSINE[precision.vision],
+        "answer_kl": round(kl + INT8_KL * rough, 4),
+        "answer_top1": round(top1 - INT8_TOP1 * rough, 4),
     }
 
 
-def check(parity: Parity) -> None:
+def check(parity: Parity, what: str = "the bundle") -> None:
     """Stop a bundle that is not good enough.
 
     Raises:
@@ -155,14 +190,14 @@ def check(parity: Parity) -> None:
     faults = []
     for figure, limit in parity.threshold.items():
         value = float(getattr(parity, figure))
-        highest = figure == "first_token_kl"
+        highest = figure.endswith("_kl")
         # Written so that a NaN fails.
         if not (value <= limit if highest else value >= limit):
             wanted = "at most" if highest else "at least"
             faults.append(f"{figure} is {value:.4g}, needed {wanted} {limit:g}")
     if faults:
         raise ParityError(
-            f"the bundle does not answer like the checkpoint over {parity.cases} cases: "
+            f"{what} does not answer like the checkpoint over {parity.cases} cases: "
             f"{'; '.join(faults)}. Try a finer --quant or --vision fp32"
         )
 
@@ -182,32 +217,17 @@ def rouge1(answer: str, reference: str) -> float:
     return 2 * shared / (sum(ours.values()) + sum(theirs.values()))
 
 
-def _ask(vlm: UserVLM, case: Case, user: UserEmbedding, attention: Mode, done: Done) -> Reply:
-    from uservlm.runtime import GenerationOptions
-
-    logits = vlm.first_logits(case.question, image=user, attention=attention)
-    options = GenerationOptions(max_new_tokens=ANSWER_TOKENS)
-    answer = vlm.ask(case.question, image=user, attention=attention, options=options)
-    done(1)
-    return Reply(logits, answer.text)
-
-
 def _log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
     shifted = logits.astype(np.float64) - float(logits.max())
     return np.asarray(shifted - np.log(np.exp(shifted).sum()))
 
 
-def _mean_kl(first: list[Reply], second: list[Reply]) -> float:
-    return _mean(
-        kl_divergence(one.logits, other.logits) for one, other in zip(first, second, strict=True)
-    )
+def _mean_kl(pairs: Sequence[tuple[Logits, Logits]]) -> float:
+    return _mean(kl_divergence(one, two) for one, two in pairs)
 
 
-def _same_first(first: list[Reply], second: list[Reply]) -> float:
-    return _mean(
-        one.logits.argmax() == other.logits.argmax()
-        for one, other in zip(first, second, strict=True)
-    )
+def _same(pairs: Sequence[tuple[Logits, Logits]]) -> float:
+    return _mean(one.argmax() == two.argmax() for one, two in pairs)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -17,8 +17,8 @@ from typing import Any
 
 from gguf import GGUFWriter, TokenType
 
-from uservlm.converters.configuration import read_json
 from uservlm.converters.errors import TokenizerError
+from uservlm.converters.files import read_json
 
 SPACE = "\u2581"
 """What SentencePiece writes for a space."""
@@ -56,15 +56,17 @@ def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
         TokenizerError: none there, not of Gemma's kind, or larger than the embedding table.
     """
     model, fast = folder / "tokenizer.model", folder / "tokenizer.json"
+    # Read once: Gemma's is 34 MB.
+    data = read_json(fast) if fast.is_file() else None
     if model.is_file():
         base = _from_sentencepiece(model)
-    elif fast.is_file():
-        base = _from_fast(read_json(fast), fast)
+    elif data is not None:
+        base = _from_fast(data, fast)
     else:
         raise TokenizerError(f"{folder} holds neither tokenizer.model nor tokenizer.json")
-    pieces = _with_added(base, _added_tokens(folder), folder)
-    if fast.is_file():
-        _compare(pieces, read_json(fast), fast)
+    pieces = _with_added(base, _added_tokens(folder, data), folder)
+    if data is not None:
+        _compare(pieces, data, fast)
     special = _special_ids(folder, {piece.text: token for token, piece in enumerate(pieces)})
     return Vocabulary(tuple(_padded(pieces, rows, folder)), special)
 
@@ -167,13 +169,11 @@ def _require(path: Path, required: tuple[tuple[str, object, object], ...]) -> No
             )
 
 
-def _added_tokens(folder: Path) -> dict[int, tuple[str, bool]]:
+def _added_tokens(folder: Path, fast: dict[str, Any] | None) -> dict[int, tuple[str, bool]]:
     """Give text and whether it is special by id, from whichever file tells it."""
-    fast, config, old = (
-        folder / name for name in ("tokenizer.json", "tokenizer_config.json", "added_tokens.json")
-    )
-    if fast.is_file():
-        listed = read_json(fast).get("added_tokens") or []
+    config, old = (folder / name for name in ("tokenizer_config.json", "added_tokens.json"))
+    if fast is not None:
+        listed = fast.get("added_tokens") or []
         return {int(token["id"]): (token["content"], bool(token["special"])) for token in listed}
     decoder = read_json(config).get("added_tokens_decoder") if config.is_file() else None
     if decoder:

@@ -1,4 +1,4 @@
-"""The command line `uservlm`: ask one question, chat, or describe a bundle.
+"""The command line `uservlm`: ask one question, chat, or say what a bundle or checkpoint is.
 
 Owns: options, what is printed where, and exit codes: 0, 2 for an error the user can mend, 130 for
 Ctrl-C, 141 for a reader that went away. Answers go to stdout, everything else to stderr. Knows
@@ -14,13 +14,18 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from uservlm.runtime.answers import Answer, Chunk, GenerationOptions, Usage
-from uservlm.runtime.bundle import Manifest, open_bundle
+from uservlm.runtime.bundle import MANIFEST_FILE, open_bundle
 from uservlm.runtime.engine import UserVLM
-from uservlm.runtime.errors import RequestError, UserVLMError
+from uservlm.runtime.errors import BundleError, RequestError, UserVLMError
+from uservlm.runtime.inspect_bundle import description as describe_bundle
 from uservlm.runtime.request import resolve
+
+Facts = tuple[dict[str, Any], Iterator[tuple[str, str]]]
+"""What a program reads, and headings and texts for a person."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,20 +72,52 @@ def chat(options: argparse.Namespace) -> None:
                 _complain(error, options.json)
 
 
-def info(options: argparse.Namespace) -> None:
-    """Describe a bundle without loading its models."""
+def inspect(options: argparse.Namespace) -> None:
+    """Say what a bundle, a checkpoint or an adapter is, without loading its models."""
+    path = Path(options.bundle)
+    told = _bundle_facts if (path / MANIFEST_FILE).is_file() else _checkpoint_facts
+    record, lines = told(options)
+    if options.json:
+        print(json.dumps(record, ensure_ascii=False))
+    else:
+        print("\n".join(f"{name:12} {text}" for name, text in lines))
+
+
+def verify(options: argparse.Namespace) -> None:
+    """Prove a bundle again: with --reference against the original, else against its own record."""
+    try:
+        from uservlm.converters.verify_command import verify as prove
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"{error}: this needs what converts, pip install 'uservlm[convert]'"
+        ) from error
+    prove(options)
+
+
+def _bundle_facts(options: argparse.Namespace) -> Facts:
     manifest = open_bundle(options.bundle, verify=options.verify).manifest
     attention = resolve("auto", manifest)
-    if options.json:
-        print(json.dumps({**asdict(manifest), "attention": attention}, ensure_ascii=False))
-    else:
-        print("\n".join(f"{name:12} {text}" for name, text in _description(manifest, attention)))
+    return {**asdict(manifest), "attention": attention}, describe_bundle(manifest, attention)
+
+
+def _checkpoint_facts(options: argparse.Namespace) -> Facts:
+    try:
+        from uservlm.converters.inspect_checkpoint import description, inspect_checkpoint
+
+        facts = inspect_checkpoint(options.bundle)
+    except ModuleNotFoundError as error:
+        raise BundleError(
+            f"no bundle at {options.bundle}: {MANIFEST_FILE} is missing; to look at a checkpoint "
+            f"install what reads it, pip install 'uservlm[convert]' ({error})"
+        ) from error
+    return asdict(facts), description(facts)
 
 
 def _load(options: argparse.Namespace) -> UserVLM:
     return UserVLM.load(
         options.bundle,
         attention=options.attention,
+        adapter=options.adapter,
         threads=options.threads,
         context=options.context,
         verify=options.verify,
@@ -130,25 +167,6 @@ def _command(vlm: UserVLM, line: str) -> str:
     return argument.strip()
 
 
-def _description(manifest: Manifest, attention: str) -> Iterator[tuple[str, str]]:
-    shape, source = manifest.architecture, manifest.source
-    yield "name", manifest.name
-    yield "source", f"{source.model} ({source.license})"
-    yield "picture", f"{shape.image_size}×{shape.image_size}, {shape.image_tokens} tokens"
-    yield "language", f"{shape.layers} layers of width {shape.width}, {manifest.precision.language}"
-    yield "vision", manifest.precision.vision
-    yield "prompt", repr(manifest.prompt.template)
-    for name, record in manifest.files.items():
-        yield "file", f"{name}, {record.bytes / 1e6:,.1f} MB"
-    if manifest.parity is not None:
-        top1, cosine = manifest.parity.first_token_top1, manifest.parity.vision_cosine
-        yield "parity", f"first token {top1:.1%} as the original, vision cosine {cosine:.4f}"
-    if manifest.resident is not None:
-        top1, rouge = manifest.resident.first_token_top1, manifest.resident.rouge1
-        yield "resident", f"first token {top1:.1%} as exact, ROUGE-1 {rouge:.3f}"
-    yield "attention", attention
-
-
 def _complain(error: UserVLMError, as_json: bool = False) -> None:
     """Say what is wrong in one line; JSON readers find it among the answers."""
     text = " ".join(str(error).split())
@@ -172,7 +190,7 @@ def _generation(options: argparse.Namespace) -> GenerationOptions:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="uservlm", description=__doc__.partition("\n")[0])
-    commands = parser.add_subparsers(required=True, metavar="ask|chat|info")
+    commands = parser.add_subparsers(required=True, metavar="ask|chat|inspect|verify")
     one = commands.add_parser("ask", help="answer one question", description=ask.__doc__)
     _add_bundle(one)
     one.add_argument("question")
@@ -182,18 +200,50 @@ def _parser() -> argparse.ArgumentParser:
     _add_bundle(many)
     _add_model(many)
     many.set_defaults(run=chat)
-    about = commands.add_parser("info", help="describe a bundle", description=info.__doc__)
-    _add_bundle(about)
-    about.set_defaults(run=info)
+    about = commands.add_parser(
+        "inspect", help="describe a bundle or a checkpoint", description=inspect.__doc__
+    )
+    _add_bundle(about, "BUNDLE_OR_CHECKPOINT", "folder, or OWNER/NAME in the hub's cache")
+    about.set_defaults(run=inspect)
+    again = commands.add_parser("verify", help="prove a bundle again", description=verify.__doc__)
+    _add_bundle(again)
+    _add_original(again)
+    again.set_defaults(run=verify)
     return parser
 
 
-def _add_bundle(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", metavar="BUNDLE", help="folder made by converters/export.py")
+def _add_bundle(
+    parser: argparse.ArgumentParser,
+    metavar: str = "BUNDLE",
+    what: str = "folder made by converters/export.py",
+) -> None:
+    parser.add_argument("bundle", metavar=metavar, help=what)
     parser.add_argument("--json", action="store_true", help="print JSON: one object, or one a line")
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="skip the SHA-256 of the files"
     )
+
+
+def _add_original(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--reference", metavar="CHECKPOINT", help="the original: a folder or OWNER/NAME")
+    add("--revision", help="branch, tag or commit of it")
+    add(
+        "--adapter", dest="adapters", action="append", default=[], metavar="ADAPTER",
+        help="what was merged into it; repeat for several, in order",
+    )  # fmt: skip
+    add(
+        "--keep-adapter", dest="kept", action="append", default=[], type=_named,
+        metavar="NAME=ADAPTER", help="one that the bundle keeps apart, to be checked too",
+    )  # fmt: skip
+    add("--cases", type=int, default=4, metavar="N", help="1 to 32, with --reference; default: 4")
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, separator, place = text.partition("=")
+    if not (name and separator and place):
+        raise argparse.ArgumentTypeError(f"{text!r}: give NAME=ADAPTER")
+    return name, place
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -201,6 +251,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--image", required=True, metavar="PICTURE", help="the user's picture")
     add("--attention", default="auto", choices=("auto", "exact", "resident"))
+    add("--adapter", metavar="NAME", help="one that the bundle keeps apart; default: none")
     add("--threads", type=int, metavar="N", help="default: one for each physical core")
     add("--context", type=int, metavar="N", help="KV cells; default: enough for a long question")
     add("--max-new-tokens", type=int, metavar="N", help="default: as the bundle says")

@@ -103,7 +103,7 @@ class Higher:
     """Tensors of the language model that are stored finer than the rest, and the reason."""
 
     tensors: tuple[str, ...]
-    """GGUF names; `blk.*.` stands for the same tensor of several layers."""
+    """GGUF names."""
     kind: str
     """GGUF type, e.g. Q6_K."""
     reason: str
@@ -134,8 +134,12 @@ class VisionWeights:
     """Lowest mean-token cosine against float32 with every matrix in int8."""
     cosine: float
     """The same, as it is in the bundle."""
+    lowest_token_cosine: float
+    """Of the single worst token of all pictures, as it is in the bundle; a mean can hide it."""
     threshold: float
-    """What it had to reach."""
+    """What `cosine` had to reach."""
+    matrices: int
+    """How many there are, those in float32 among them."""
     kept: tuple[str, ...]
     """Matrices that stay in float32, by their names in the checkpoint."""
     kept_bytes: int

@@ -9,8 +9,8 @@ first may be a stream that its reader has paused. `encode` and `users` work from
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
@@ -20,6 +20,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from uservlm.runtime.adapters import check_adapters, choose
 from uservlm.runtime.answers import Answer, Attention, Chunk, GenerationOptions, Usage
 from uservlm.runtime.bundle import VISION_FILE, Bundle, open_bundle
 from uservlm.runtime.cores import thread_count
@@ -29,7 +30,7 @@ from uservlm.runtime.image import Picture, to_pixels
 from uservlm.runtime.language import LanguageModel
 from uservlm.runtime.lru import Lru
 from uservlm.runtime.prefill import SCRATCH, Prefilled, Prefiller
-from uservlm.runtime.request import Mode, Request, Requests, resolve
+from uservlm.runtime.request import Mode, Request, Requests, roomiest
 from uservlm.runtime.room import plan_room
 from uservlm.runtime.spelling import spell
 from uservlm.runtime.timing import timed
@@ -41,6 +42,8 @@ PICTURES = 16
 """Pictures whose embedding is remembered, so that asking again about one runs no vision."""
 
 Seen: TypeAlias = "Picture | UserEmbedding"
+Logits: TypeAlias = npt.NDArray[np.float32]
+"""float32 [vocabulary], before the softmax."""
 
 GREEDY = GenerationOptions()
 
@@ -74,6 +77,7 @@ class UserVLM:
         bundle_path: str | Path,
         *,
         attention: Attention = "auto",
+        adapter: str | None = None,
         threads: int | None = None,
         context: int | None = None,
         verify: bool = True,
@@ -83,6 +87,7 @@ class UserVLM:
         Args:
             bundle_path: the folder that `converters/export.py` made.
             attention: "auto" takes resident only if the manifest found it faithful.
+            adapter: one that the bundle keeps apart, for questions that ask for none of their own.
             threads: to compute with; None takes one for each physical core this process may use.
             context: KV cells for prefix, answer and residents; None takes `room.plan_room`'s.
             verify: compare the SHA-256 of every file with the manifest's.
@@ -90,18 +95,25 @@ class UserVLM:
         Raises:
             BundleError: missing, damaged or not a bundle.
             AttentionError: no such attention.
+            AdapterError: no such adapter.
             RequestError: `threads` or `context` is too small.
             EngineError: not enough memory.
         """
         bundle = open_bundle(bundle_path, verify=verify)
-        architecture, mode = bundle.manifest.architecture, resolve(attention, bundle.manifest)
+        manifest, architecture = bundle.manifest, bundle.manifest.architecture
+        mode = roomiest(attention, manifest)
+        choose(adapter, None, manifest)  # a wrong name shows before anything is loaded
         count, room = thread_count(threads), plan_room(context, architecture.image_tokens, mode)
         weights = Weights(bundle.language)
         weights.expect(architecture)
+        adapters = check_adapters(bundle)
         vision = VisionEncoder(bundle.vision, architecture, count)
         language = LanguageModel(bundle.language, room, count)
+        for name, file in adapters.items():
+            language.load_adapter(name, file)
         prefiller = Prefiller(language, weights, room.sequences)
-        return cls(bundle, vision, language, prefiller, Requests(bundle.manifest, language, mode))
+        requests = Requests(manifest, language, attention, adapter)
+        return cls(bundle, vision, language, prefiller, requests)
 
     def encode(self, image: Picture) -> UserEmbedding:
         """Compute a user embedding, or find it when this very picture was seen lately.
@@ -119,6 +131,7 @@ class UserVLM:
         image: Seen | None = None,
         user: str | None = None,
         attention: Attention | None = None,
+        adapter: str | None = None,
         options: GenerationOptions = GREEDY,
     ) -> Iterator[Chunk]:
         """Answer, piece by piece. Closing the iterator stops decoding.
@@ -128,6 +141,7 @@ class UserVLM:
             image: the user's picture or embedding.
             user: or the name of one kept in `users`.
             attention: None takes the engine's own.
+            adapter: likewise; "none" takes the weights as they are.
             options: how the answer is drawn.
 
         Raises:
@@ -136,12 +150,14 @@ class UserVLM:
             UnknownUserError: nobody of that name.
             EmbeddingError: an embedding of another bundle.
             AttentionError: not known, or not possible with this question.
+            AdapterError: not one of this bundle's.
             ImageError: with the first chunk, when the picture cannot be read.
             BusyError: with the first chunk, while another question is being answered.
             EngineError: at any chunk, when llama.cpp or onnxruntime fails.
         """
         source = self._source(image, user)
-        return self._stream(source, self._requests.check(question, attention, options), options)
+        request = self._requests.check(question, attention, options, adapter)
+        return self._stream(source, request, options)
 
     def ask(
         self,
@@ -150,12 +166,14 @@ class UserVLM:
         image: Seen | None = None,
         user: str | None = None,
         attention: Attention | None = None,
+        adapter: str | None = None,
         options: GenerationOptions = GREEDY,
     ) -> Answer:
         """Answer at once; arguments and errors as for `stream`."""
-        chunks = list(
-            self.stream(question, image=image, user=user, attention=attention, options=options)
+        stream = self.stream(
+            question, image=image, user=user, attention=attention, adapter=adapter, options=options
         )
+        chunks = list(stream)
         usage = chunks[-1].usage
         assert usage is not None  # the last chunk has it
         return Answer("".join(chunk.text for chunk in chunks), usage)
@@ -167,13 +185,53 @@ class UserVLM:
         image: Seen | None = None,
         user: str | None = None,
         attention: Attention | None = None,
-    ) -> npt.NDArray[np.float32]:
-        """Give the first answer token's logits, float32 [vocabulary]; errors as for `stream`."""
+        adapter: str | None = None,
+    ) -> Logits:
+        """Give the first answer token's logits; errors as for `stream`."""
+        trace = self.trace(question, image=image, user=user, attention=attention, adapter=adapter)
+        with closing(trace):
+            return next(trace)
+
+    def trace(
+        self,
+        question: str,
+        *,
+        image: Seen | None = None,
+        user: str | None = None,
+        attention: Attention | None = None,
+        adapter: str | None = None,
+        answer: Iterable[int] | None = None,
+    ) -> Generator[Logits, None, None]:
+        """Give the logits of each answer position, for whoever wants to compare.
+
+        Args:
+            question: and the others as for `stream`, which names the errors too.
+            image: the user's picture or embedding.
+            user: or the name of one kept in `users`.
+            attention: None takes the engine's own.
+            adapter: likewise; "none" takes the weights as they are.
+            answer: the tokens to follow; None follows the likeliest ones until the answer ends.
+
+        Yields:
+            float32 [vocabulary], the first before any token of the answer.
+        """
         source = self._source(image, user)
-        request = self._requests.check(question, attention, GREEDY)
+        request = self._requests.check(question, attention, GREEDY, adapter)
         with self._turn():
             self._prefill(request, self._look(source)[0])
-            return self._language.logits()
+            yield (logits := self._language.logits())
+            given = None if answer is None else iter(answer)
+            for _ in range(request.longest - 1):
+                token = int(logits.argmax()) if given is None else next(given, None)
+                if token is None or (given is None and self._language.ends(token)):
+                    return
+                self._language.decode_tokens((token,), SCRATCH, causal=True)
+                yield (logits := self._language.logits())
+
+    def spell(self, tokens: Iterable[int]) -> str:
+        """Join tokens to text; what is no whole character becomes U+FFFD."""
+        self._check_open()
+        return b"".join(map(self._language.piece, tokens)).decode("utf-8", "replace")
 
     def prefix_tokens(self, question: str) -> tuple[int, ...]:
         """Give the tokens behind the image rows, `<bos>` first.
@@ -186,8 +244,13 @@ class UserVLM:
 
     @property
     def attention(self) -> Mode:
-        """What a question gets that asks for no attention of its own."""
+        """What a question gets that asks for no attention and no adapter of its own."""
         return self._requests.attention
+
+    @property
+    def adapter(self) -> str | None:
+        """What a question gets that asks for no adapter of its own."""
+        return self._requests.adapter
 
     @property
     def counters(self) -> Counters:
@@ -261,7 +324,7 @@ class UserVLM:
 
     def _prefill(self, request: Request, embedding: UserEmbedding) -> Prefilled:
         fill = self._prefiller.exact if request.attention == "exact" else self._prefiller.resident
-        prefilled = fill(embedding, request.tokens, request.longest)
+        prefilled = fill(embedding, request.tokens, request.longest, request.adapter)
         self._language.logits()  # raises when they are not finite, before a sampler sees them
         self._tally.add(
             questions=1,

@@ -37,6 +37,10 @@ class AttentionError(UserVLMError):
     """The way of attending that was asked for is not known or not possible with this bundle."""
 
 
+class AdapterError(UserVLMError):
+    """The bundle has no adapter of that name."""
+
+
 class BusyError(UserVLMError):
     """Another question is being answered by this engine: finish or close its stream first."""
 

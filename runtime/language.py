@@ -30,8 +30,9 @@ _LOG = logging.getLogger("uservlm.llama")
 LOG_WARNING, LOG_ERROR, _CONTINUED = 3, 4, 5
 """ggml_log_level (ggml/include/ggml.h); llama-cpp-python 0.3.36's own table is one off."""
 
-_WANTED = "using full-size SWA cache"
-"""A warning about what `_context_params` asks for."""
+_WANTED = ("using full-size SWA cache", "fallback to CPU")
+"""Warnings about what is meant to be: a cache that `_context_params` asks for, and adapters that
+stay unpacked beside packed weights, one warning a matrix."""
 
 PENALTY_WINDOW: Final = 64
 """Answer tokens that `repeat_penalty` looks back on, llama.cpp's own default."""
@@ -65,11 +66,13 @@ class LanguageModel:
                 f"llama.cpp cannot make a context of {room.cells} cells ({_last_error()})"
             )
         self._close = weakref.finalize(self, _free, lib, self._context, model)
+        self._model, self._adapters = model, dict[str, Any]()
         self._vocab = lib.llama_model_get_vocab(model)
         self._memory = lib.llama_get_memory(self._context)
         self.vocabulary: int = lib.llama_vocab_n_tokens(self._vocab)
         self.width: int = lib.llama_model_n_embd(model)
         self.bos: int = lib.llama_vocab_bos(self._vocab)
+        self.eos: int = lib.llama_vocab_eos(self._vocab)
         self.cells: int = lib.llama_n_ctx(self._context)
         self.block: int = lib.llama_n_ubatch(self._context)
         self._sequences = room.sequences
@@ -82,6 +85,36 @@ class LanguageModel:
     def open(self) -> bool:
         """Whether the native memory is still there."""
         return self._close.alive
+
+    def load_adapter(self, name: str, path: Path) -> None:
+        """Load a LoRA adapter, to be switched on by its name; freed with the model.
+
+        Args:
+            name: not loaded before.
+            path: a GGUF file already checked by `adapters.py`.
+
+        Raises:
+            BundleError: llama.cpp refuses the file.
+        """
+        adapter = self._lib.llama_adapter_lora_init(self._model, str(path).encode())
+        if not adapter:
+            raise BundleError(
+                f"{path}: llama.cpp cannot load it ({_last_error()}); export the bundle again"
+            )
+        self._adapters[name] = adapter
+
+    def use_adapter(self, name: str | None) -> None:
+        """Compute with this adapter from now on, or with none; what was decoded stays as it is.
+
+        Raises:
+            EngineError: llama.cpp refuses.
+        """
+        chosen = [] if name is None else [self._adapters[name]]
+        adapters = (self._lib.llama_adapter_lora_p_ctypes * len(chosen))(*chosen)
+        scales = (ctypes.c_float * len(chosen))(*[1.0] * len(chosen))
+        code = self._lib.llama_set_adapters_lora(self._context, adapters, len(chosen), scales)
+        if code != 0:
+            raise EngineError(f"llama.cpp cannot switch to adapter {name!r} (code {code})")
 
     def tokenize(self, text: str) -> list[int]:
         """Split text into tokens, without `<bos>`; "<eos>" and the like in it stay plain text.
@@ -113,8 +146,11 @@ class LanguageModel:
         return buffer.raw[:count]
 
     def ends(self, token: int) -> bool:
-        """Whether this token ends an answer."""
-        return bool(self._lib.llama_vocab_is_eog(self._vocab, token))
+        """Whether this token ends an answer: `<eos>` alone, as for transformers.
+
+        llama.cpp would also end at `<end_of_turn>` and at Gemma's html tag `</s>`.
+        """
+        return token == self.eos
 
     def decode_rows(self, rows: npt.NDArray[np.float32], sequence: int, *, causal: bool) -> None:
         """Append float32 [n, d] to a sequence; every row sees the whole block unless causal.
@@ -314,7 +350,7 @@ def _library() -> ModuleType:
         nonlocal level
         level = level if found == _CONTINUED else found
         message = text.decode("utf-8", "replace").strip()
-        if _WANTED in message:
+        if any(wanted in message for wanted in _WANTED):
             return
         if level in (LOG_WARNING, LOG_ERROR) and message:
             _LOG.log(logging.WARNING if level == LOG_WARNING else logging.ERROR, "%s", message)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from uservlm.runtime.adapters import choose
 from uservlm.runtime.answers import Attention, GenerationOptions
 from uservlm.runtime.bundle import Manifest
 from uservlm.runtime.errors import AttentionError, QuestionError
@@ -37,19 +38,35 @@ class Request:
     attention: Mode
     longest: int
     """Answer tokens at most; 1 or more."""
+    adapter: str | None = None
+    """The one to compute with."""
 
 
 class Requests:
     """Checks the questions that are put to one bundle."""
 
-    def __init__(self, manifest: Manifest, tokenizer: Tokenizer, attention: Attention) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        tokenizer: Tokenizer,
+        attention: Attention,
+        adapter: str | None = None,
+    ) -> None:
         """Tokenise what is the same for every question.
+
+        Args:
+            manifest: of the bundle.
+            tokenizer: of the language model.
+            attention: for questions that ask for none of their own.
+            adapter: likewise; "none" and None are none.
 
         Raises:
             AttentionError: no such attention.
+            AdapterError: no such adapter.
         """
-        self._manifest, self._tokenizer = manifest, tokenizer
-        self.attention = resolve(attention, manifest)
+        self._manifest, self._tokenizer, self._attention = manifest, tokenizer, attention
+        self.adapter = choose(adapter, None, manifest)
+        self.attention = resolve(attention, manifest, self.adapter)
         self._head = tokenizer.tokenize(head_text(manifest.prompt.template))
         self._positions = min(tokenizer.cells, manifest.architecture.context)
 
@@ -71,7 +88,11 @@ class Requests:
         return tokens
 
     def check(
-        self, question: str, attention: Attention | None, options: GenerationOptions
+        self,
+        question: str,
+        attention: Attention | None,
+        options: GenerationOptions,
+        adapter: str | None = None,
     ) -> Request:
         """Check a question.
 
@@ -81,18 +102,25 @@ class Requests:
         Raises:
             QuestionError: see `tokens`.
             AttentionError: no such attention.
+            AdapterError: no such adapter.
         """
         tokens = self.tokens(question)
-        mode = self.attention if attention is None else resolve(attention, self._manifest)
+        chosen = choose(adapter, self.adapter, self._manifest)
+        mode = resolve(self._attention if attention is None else attention, self._manifest, chosen)
         if tokens.head == 0 and attention != "resident":
             mode = "exact"
         wanted = options.max_new_tokens or self._manifest.prompt.max_new_tokens
         prefix = self._manifest.architecture.image_tokens + len(tokens.all)
-        return Request(tokens, mode, min(wanted, self._positions - prefix))
+        return Request(tokens, mode, min(wanted, self._positions - prefix), chosen)
 
 
-def resolve(attention: str, manifest: Manifest) -> Mode:
+def resolve(attention: str, manifest: Manifest, adapter: str | None = None) -> Mode:
     """Turn what was asked for into what is done: auto follows the manifest's measurement.
+
+    Args:
+        attention: auto, exact or resident.
+        manifest: of the bundle.
+        adapter: the one that is on, which has a measurement of its own.
 
     Raises:
         AttentionError: no such attention.
@@ -103,4 +131,15 @@ def resolve(attention: str, manifest: Manifest) -> Mode:
         return "resident"
     if attention != "auto":
         raise AttentionError(f"attention={attention!r}: give auto, exact or resident")
-    return "resident" if manifest.resident is not None and manifest.resident.faithful else "exact"
+    measured = manifest.resident if adapter is None else manifest.adapters[adapter].resident
+    return "resident" if measured is not None and measured.faithful else "exact"
+
+
+def roomiest(attention: str, manifest: Manifest) -> Mode:
+    """Give resident if some adapter, or none, gets it: the room for it is made once, at the start.
+
+    Raises:
+        AttentionError: no such attention.
+    """
+    modes = {resolve(attention, manifest, adapter) for adapter in (None, *manifest.adapters)}
+    return "resident" if "resident" in modes else "exact"

@@ -11,6 +11,15 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Owner:
+    """Whose block it is; one made with an adapter says nothing of any other."""
+
+    digest: str
+    """Of the user's embedding."""
+    adapter: str | None
+
+
+@dataclass(frozen=True)
 class Resident:
     """A user whose block is in the KV cache."""
 
@@ -19,12 +28,12 @@ class Resident:
 
 
 class Residents:
-    """Users by the digest of their embedding, the longest unused first."""
+    """Blocks by their owner, the longest unused first."""
 
     def __init__(self, sequences: range) -> None:
         """Start with every sequence free."""
         self._free = list(sequences)
-        self._held: OrderedDict[str, Resident] = OrderedDict()
+        self._held: OrderedDict[Owner, Resident] = OrderedDict()
 
     @property
     def cells(self) -> int:
@@ -32,7 +41,7 @@ class Residents:
         return sum(resident.cells for resident in self._held.values())
 
     @property
-    def digests(self) -> tuple[str, ...]:
+    def owners(self) -> tuple[Owner, ...]:
         """Who is resident, the longest unused first."""
         return tuple(self._held)
 
@@ -41,25 +50,25 @@ class Residents:
         """Whether every sequence is taken."""
         return not self._free
 
-    def find(self, digest: str) -> Resident | None:
+    def find(self, owner: Owner) -> Resident | None:
         """Give a resident and make them the last to go."""
-        if digest in self._held:
-            self._held.move_to_end(digest)
-        return self._held.get(digest)
+        if owner in self._held:
+            self._held.move_to_end(owner)
+        return self._held.get(owner)
 
     def next_sequence(self) -> int:
         """Give the sequence that the next `admit` will take; call it only while not `full`."""
         return self._free[0]
 
-    def admit(self, digest: str, cells: int) -> Resident:
-        """Note that the next sequence now holds this user."""
+    def admit(self, owner: Owner, cells: int) -> Resident:
+        """Note that the next sequence now holds this block."""
         resident = Resident(self._free.pop(0), cells)
-        self._held[digest] = resident
+        self._held[owner] = resident
         return resident
 
-    def leave(self, digest: str) -> Resident | None:
-        """Free a user's sequence; None when they were not resident."""
-        resident = self._held.pop(digest, None)
+    def leave(self, owner: Owner) -> Resident | None:
+        """Free a block's sequence; None when it was not resident."""
+        resident = self._held.pop(owner, None)
         if resident is not None:
             self._free.append(resident.sequence)
         return resident

@@ -106,7 +106,7 @@ class Weights:
                     f"{self.path}: {key} is {found!r}, the manifest says {wanted!r}; "
                     "export the bundle again"
                 )
-        for name, shape in _expected_tensors(architecture).items():
+        for name, shape in expected_tensors(architecture).items():
             tensor = self.tensors.get(name)
             if tensor is None or tensor.shape != shape:
                 found_shape = None if tensor is None else tensor.shape
@@ -134,7 +134,7 @@ def _expected_values(a: Architecture) -> dict[str, Value]:
     }
 
 
-def _expected_tensors(a: Architecture) -> dict[str, tuple[int, ...]]:
+def expected_tensors(a: Architecture) -> dict[str, tuple[int, ...]]:
     """Give the tensors llama.cpp's gemma2 graph asks for (src/models/gemma2.cpp)."""
     norm, queries, keys = (a.width,), a.heads * a.head_dim, a.kv_heads * a.head_dim
     layer = {

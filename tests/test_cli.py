@@ -44,14 +44,14 @@ def test_ask_streams_the_answer(tiny_bundle: Path, picture: str) -> None:
     assert record["usage"]["finish"] in ("stop", "length")
 
 
-def test_info_needs_no_model(
+def test_inspect_needs_no_model(
     tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(UserVLM, "load", None)
-    assert main(["info", str(tiny_bundle)]) == 0
+    assert main(["inspect", str(tiny_bundle)]) == 0
     text = capsys.readouterr().out
     assert "language" in text and "attention" in text
-    assert main(["info", str(tiny_bundle), "--json"]) == 0
+    assert main(["inspect", str(tiny_bundle), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["format"] == 2 and record["attention"] in ("exact", "resident")
 
@@ -78,12 +78,14 @@ def test_chat_takes_text_and_ends_with_its_input(tiny_bundle: Path, picture: str
     assert done.stderr.count("uservlm: ") == 1
 
 
-@pytest.mark.parametrize("command", ["ask", "chat", "info"])
+@pytest.mark.parametrize("command", ["ask", "chat", "inspect"])
 def test_errors_are_one_line_and_exit_code_2(command: str, tmp_path: Path, picture: str) -> None:
-    more = {"ask": ["--image", picture, "Who?"], "chat": ["--image", picture], "info": []}
+    more = {"ask": ["--image", picture, "Who?"], "chat": ["--image", picture], "inspect": []}
     done = run(command, str(tmp_path / "nothing"), *more[command])
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("uservlm: no bundle at ")
+    assert done.stderr.startswith(
+        f"uservlm: no {'folder' if command == 'inspect' else 'bundle at'} "
+    )
     assert done.stderr.count("\n") == 1
 
 

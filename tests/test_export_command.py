@@ -31,17 +31,24 @@ def test_nobodys_folder_is_overwritten(tiny_checkpoint: Path, tmp_path: Path) ->
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
-def test_kill_leaves_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
+def test_a_stopped_export_says_where_its_finished_steps_are(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
     command = [*COMMAND, "--model", str(tiny_checkpoint), "--out", str(tmp_path / "out")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".out.partial-*")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    work = tmp_path / ".out.partial"
+    deadline = time.monotonic() + 90
+    while not (work / "steps" / "features.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert errors.decode().splitlines()[-1].startswith("export interrupted")
-    assert not list(tmp_path.iterdir())
+    last = errors.decode().splitlines()[-1]
+    assert last.startswith("export interrupted") and f"rm -r {work}" in last
+    assert [path.name for path in tmp_path.iterdir()] == [work.name]
+    again = export("--model", tiny_checkpoint, "--out", tmp_path / "out")
+    assert again.returncode == 0 and "kept from an earlier run" in again.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_what_kill_9_left_is_removed_by_an_export_to_anywhere_beside_it(tmp_path: Path) -> None:

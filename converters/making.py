@@ -1,0 +1,130 @@
+"""The steps that make a bundle's files.
+
+Owns: what each of them depends on, what it is called while it runs, and which files it leaves.
+How a file is made is another module's work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uservlm.converters import names
+from uservlm.converters.adapter_gguf import write_adapter
+from uservlm.converters.adapters import LoraAdapter
+from uservlm.converters.calibration import calibration_folder
+from uservlm.converters.describe import read_pixels
+from uservlm.converters.language_gguf import write_language
+from uservlm.converters.plan import IMPORTANCE, LANGUAGE, LOOKING, VISION, adapter_words
+from uservlm.converters.reference import Importance, embed, logits
+from uservlm.converters.task import JSON, Task, step_name
+from uservlm.converters.vision_int8 import shrink_through_gate
+from uservlm.converters.vision_onnx import Features, export_vision
+from uservlm.converters.workbench import Finished
+from uservlm.runtime.bundle import ADAPTER_FOLDER, LANGUAGE_FILE, VISION_FILE
+
+
+def look(task: Task) -> list[Features]:
+    """Let the original look at the drawn pictures: float32 [N, d] for each."""
+    pixels = task.pixels()
+
+    def make(folder: Path) -> None:
+        with task.steps.step(LOOKING, len(pixels)) as done:
+            found = embed(task.checkpoint, pixels, done)
+        np.save(folder / "features.npy", np.stack(found))
+
+    step = task.step(LOOKING, "features", task.key(), make)
+    return list(np.load(step.folder / "features.npy"))
+
+
+def make_vision(task: Task, features: list[Features]) -> Finished[JSON]:
+    """Write the vision encoder; the result says its precision and what int8 costs."""
+    own = calibration_folder(task.options.calibration)
+
+    def make(folder: Path) -> JSON:
+        file = folder / VISION_FILE
+        if task.options.vision == "fp32":
+            with task.steps.step(VISION):
+                export_vision(task.checkpoint, file)
+            return {"precision": "fp32", "weights": None}
+        pictures = own.pixels(read_pixels(task.checkpoint)) if own.folder else task.pixels()
+        expected = None if own.folder else features
+        with task.steps.step(VISION) as done:
+            found = shrink_through_gate(
+                task.checkpoint, file, pictures, expected, own.folder is not None, done
+            )
+        precision = "fp32" if len(found.kept) == found.matrices else "int8"
+        return {"precision": precision, "weights": asdict(found)}
+
+    key = task.key(precision=task.options.vision, calibration=own.key)
+    finished = task.step(VISION, "vision", key, make, ships=True)
+    _report_vision(task, finished.result)
+    return finished
+
+
+def make_language(task: Task, features: list[Features]) -> Finished[None]:
+    """Write the language model; with an importance matrix the original is run before."""
+    options, shape = task.options, task.checkpoint.shape
+
+    def make(folder: Path) -> None:
+        means = _importance(task, features) if options.importance else {}
+        total = names.weights(shape, names.LANGUAGE)
+        with task.steps.step(LANGUAGE, total) as done:
+            write_language(
+                task.checkpoint,
+                folder / LANGUAGE_FILE,
+                options.quant,
+                importance=means,
+                advance=done,
+                threads=1 if task.small else 2,
+            )
+
+    key = task.key(quant=options.quant, importance=options.importance)
+    return task.step(LANGUAGE, "language", key, make, ships=True, drops=("importance",))
+
+
+def make_adapters(task: Task) -> list[Finished[JSON]]:
+    """Write the adapters that are kept apart; each result is what the manifest says of it."""
+    return [_adapter(task, name, adapter) for name, adapter in task.kept.items()]
+
+
+def _report_vision(task: Task, result: JSON) -> None:
+    weights = result["weights"]
+    if weights and weights["kept"]:
+        task.steps.warn(
+            f"plain int8 vision gives a mean-token cosine of {weights['plain_cosine']:.4f} "
+            f"(needed {weights['threshold']}): {len(weights['kept'])} matrices stay in float32 "
+            f"({weights['kept_bytes'] / 1e6:.0f} MB more), which gives {weights['cosine']:.4f}"
+        )
+
+
+def _importance(task: Task, features: list[Features]) -> dict[str, Any]:
+    """Measure what the matrices are multiplied with on the first calibration prompts."""
+
+    def make(folder: Path) -> None:
+        asked = task.asked(features, task.options.importance)
+        found, layers = Importance(), task.checkpoint.shape.layers
+        with task.steps.step(IMPORTANCE, layers) as done:
+            logits(task.checkpoint, asked, done, found)
+        np.savez(folder / "importance.npz", **found.means())  # type: ignore[arg-type]
+
+    key = task.key(prompts=task.options.importance, template=task.options.template)
+    step = task.step(IMPORTANCE, "importance", key, make)
+    with np.load(step.folder / "importance.npz") as arrays:
+        return dict(arrays)
+
+
+def _adapter(task: Task, name: str, adapter: LoraAdapter) -> Finished[JSON]:
+    file = f"{ADAPTER_FOLDER}/{name}.gguf"
+
+    def make(folder: Path) -> JSON:
+        (folder / file).parent.mkdir()
+        with task.steps.step(adapter_words(name)):
+            write_adapter(adapter, task.checkpoint, folder / file)
+        return {"file": file, "source": adapter.source, "rank": adapter.rank}
+
+    key = task.key(adapter=task.recipe.kept[name], name=name)
+    return task.step(adapter_words(name), f"adapter-{step_name(name)}", key, make, ships=True)

@@ -1,0 +1,71 @@
+"""What the caller of an export may choose, checked before anything is done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from uservlm.converters.cases import CASES
+from uservlm.converters.errors import ConversionError
+from uservlm.converters.quantise import QUANTISATIONS
+from uservlm.models.prompt import TEMPLATE
+
+VISIONS = ("int8", "fp32")
+OFF = "none"
+"""What a question says to have no adapter, so no adapter may be called so."""
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export, and how."""
+
+    model: str | Path
+    """A checkpoint's folder, or a hub id such as `ACIDE/User-VLM-3B-base`; also a PEFT adapter."""
+    out: Path
+    """Folder of the bundle."""
+    quant: str = "q4_k_m"
+    """Weights of the language model, one of QUANTISATIONS."""
+    vision: str = "int8"
+    """Weights of the vision encoder, one of VISIONS."""
+    template: str = TEMPLATE
+    """Text around a question; PaliGemma's own models take `{question}` and a newline."""
+    revision: str | None = None
+    """Branch, tag or commit of the hub repository."""
+    adapters: tuple[str | Path, ...] = ()
+    """PEFT LoRA adapters, folders or hub ids, merged into the weights in this order."""
+    kept: Mapping[str, str | Path] = field(default_factory=dict)
+    """PEFT LoRA adapters by the name they are switched on with at run time."""
+    calibration: Path | None = None
+    """Folder of pictures the int8 vision encoder is measured on; None draws people."""
+    importance: int = 0
+    """Calibration prompts an importance matrix is measured on before quantising; 0: none."""
+    cases: int | None = None
+    """Pairs of picture and question the bundle is compared on; None goes by the model's size."""
+    force: bool = False
+    """Export again even when the bundle is there already."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no export could be made of.
+
+        Raises:
+            ConversionError: names the option and what it may be.
+        """
+        if self.quant not in QUANTISATIONS:
+            raise ConversionError(f"quant is {self.quant!r}, not one of {', '.join(QUANTISATIONS)}")
+        if self.vision not in VISIONS:
+            raise ConversionError(f"vision is {self.vision!r}, not one of {', '.join(VISIONS)}")
+        if self.template.count("{question}") != 1 or not self.template.endswith("\n"):
+            raise ConversionError(
+                f"template {self.template!r} must hold {{question}} once and end in a newline"
+            )
+        if self.cases is not None and not 1 <= self.cases <= CASES:
+            raise ConversionError(f"cases is {self.cases}: give 1 to {CASES}")
+        if not 0 <= self.importance <= CASES:
+            raise ConversionError(f"importance is {self.importance}: give 0 to {CASES} prompts")
+        for name in self.kept:
+            if name == OFF or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+                raise ConversionError(
+                    f"adapter name {name!r}: give letters, digits, dots and dashes, and not {OFF!r}"
+                )

@@ -1,0 +1,160 @@
+"""What an export of a shape will take: seconds, and room on the disk.
+
+Owns: the arithmetic and the rates, which were measured on two cores of a server Xeon. A machine is
+as much faster or slower as its finished steps turn out to be; `progress.py` corrects for that.
+"""
+
+from __future__ import annotations
+
+import math
+
+from uservlm.converters import names
+from uservlm.converters.calibration import calibration_folder
+from uservlm.converters.cases import PICTURES
+from uservlm.converters.language_gguf import tensors
+from uservlm.converters.names import Shape
+from uservlm.converters.options import ExportOptions
+from uservlm.converters.parity import ANSWER_TOKENS
+from uservlm.converters.proof import TOKENS
+from uservlm.converters.quantise import bytes_of, kind_of
+from uservlm.runtime.adapters import NO_ADAPTER
+
+SMALL = 50_000_000
+"""Weights below which one thread computes: on a busy machine two were ten times slower."""
+SMALL_CASES, LARGE_CASES = 16, 4
+"""Pairs of picture and question a bundle is compared on when nobody says how many: at full size
+one costs the original half a minute, and `uservlm verify --cases 32` can be run over night."""
+PROMPT = 40
+"""Tokens of a question and the text around it, about."""
+HEADER = 16_000_000
+"""A GGUF's header: 257 216 tokens with scores and types, and the graph of a vision encoder."""
+
+READING, LOOKING = "reading the checkpoint", "looking (transformers)"
+VISION, LANGUAGE = "vision encoder -> ONNX", "language model -> GGUF"
+IMPORTANCE, BUNDLE = "importance matrix (transformers)", "asking the bundle"
+"""What steps are called while they run."""
+
+
+def parity_cases(shape: Shape) -> int:
+    """Give how many cases a shape is compared on by default."""
+    return SMALL_CASES if names.weights(shape) < SMALL else LARGE_CASES
+
+
+def language_bytes(shape: Shape, quant: str) -> int:
+    """Give the size of `language.gguf`, within HEADER."""
+    return sum(
+        bytes_of(entry.shape, kind_of(entry.target, entry.shape, shape.layers, quant))
+        for entry in tensors(shape)
+    )
+
+
+def vision_bytes(shape: Shape, vision: str) -> int:
+    """Give the size of `vision.onnx`, within HEADER."""
+    weights = names.weights(shape, names.VISION) + names.weights(shape, names.PROJECTOR)
+    return weights * (4 if vision == "fp32" else 1)
+
+
+def bundle_bytes(shape: Shape, quant: str, vision: str) -> int:
+    """Give the size of a bundle without adapters, about."""
+    return language_bytes(shape, quant) + vision_bytes(shape, vision) + 2 * HEADER
+
+
+def disk_need(shape: Shape, options: ExportOptions, cases: int) -> int:
+    """Give the most that lies on the disk at once while a bundle is made, in bytes.
+
+    Besides the bundle: user embeddings, and the logits that both sides answered with.
+    """
+    sides = 2 * (1 + len(options.kept))
+    logits = sides * cases * ANSWER_TOKENS * shape.rows * 4
+    features = PICTURES * (shape.image_tokens + TOKENS) * shape.width * 4
+    return bundle_bytes(shape, options.quant, options.vision) + logits + features
+
+
+def original_words(adapter: str) -> str:
+    """Name the step that asks the original, with an adapter merged or none."""
+    return f"{heading(adapter)}asking the original (transformers)"
+
+
+def adapter_words(name: str) -> str:
+    """Name the step that writes an adapter which is kept apart."""
+    return f"adapter {name} -> GGUF"
+
+
+def heading(adapter: str) -> str:
+    """Give what stands before a line that is about the bundle with this adapter on."""
+    return "" if adapter == NO_ADAPTER else f"with {adapter}: "
+
+
+RATES: dict[str, float] = {
+    "F32": 4e8, "F16": 4e8, "Q8_0": 2.5e8, "Q4_0": 2.5e8, "Q5_0": 1e8, "Q6_K": 5.5e7, "Q4_K": 2.4e7,
+}  # fmt: skip
+"""Weights a second that are read and quantised, on both cores."""
+IMPORTANCE_RATES: dict[str, float] = {"Q4_0": 6e7, "Q4_K": 1.2e7}
+"""The same with an importance matrix, where it makes a difference."""
+FLOPS = 1.6e11
+"""Of float32 matrix products in torch, a second."""
+PREFILL, DECODE = 4.5e11, 4e10
+"""Of the bundle: operations a second in a prefill, bytes a second in decoding."""
+VISION_FLOPS = 7e11
+"""Of the int8 vision encoder."""
+
+
+def estimate(shape: Shape, options: ExportOptions, cases: int) -> list[tuple[str, float]]:
+    """Give the steps of an export in order, each with the seconds it takes on two cores."""
+    look = PICTURES * vision_operations(shape) / FLOPS + 2
+    ask = [(BUNDLE, _asking_seconds(shape, options, cases) * (1 + len(options.kept)))]
+    ask += [(words, _original_seconds(shape, cases)) for words in _originals(options)]
+    first = [(LOOKING, look), (VISION, _vision_seconds(shape, options))]
+    if options.importance:
+        first.append((IMPORTANCE, _original_seconds(shape, options.importance)))
+    return [*first, (LANGUAGE, _language_seconds(shape, options)), *ask]
+
+
+def vision_operations(shape: Shape) -> float:
+    """Count the floating-point operations of one picture: two a weight and token, and attention."""
+    weights = names.weights(shape, names.VISION) + names.weights(shape, names.PROJECTOR)
+    tokens = shape.image_tokens
+    return tokens * (2 * weights + 4 * tokens * shape.vision_width * shape.vision_layers)
+
+
+def prefill_operations(shape: Shape, tokens: int) -> float:
+    """Count the floating-point operations of the language model's layers over so many tokens."""
+    weights = names.weights(shape, f"{names.LANGUAGE}layers.")
+    return tokens * (2 * weights + 4 * tokens * shape.heads * shape.head_dim * shape.layers)
+
+
+def _vision_seconds(shape: Shape, options: ExportOptions) -> float:
+    stored = vision_bytes(shape, "fp32")
+    if options.vision == "fp32":
+        return 2 + stored / 1e8
+    pictures = len(calibration_folder(options.calibration).files) or PICTURES
+    measured = pictures * vision_operations(shape) / VISION_FLOPS
+    own = pictures * vision_operations(shape) / FLOPS if options.calibration else 0
+    return 2 + stored / 2e8 + measured + own
+
+
+def _language_seconds(shape: Shape, options: ExportOptions) -> float:
+    rates = {**RATES, **(IMPORTANCE_RATES if options.importance else {})}
+    return 2 + sum(
+        math.prod(entry.shape)
+        / rates[kind_of(entry.target, entry.shape, shape.layers, options.quant).name]
+        for entry in tensors(shape)
+    )
+
+
+def _asking_seconds(shape: Shape, options: ExportOptions, cases: int) -> float:
+    """Every case is prefilled exactly; each picture becomes resident once."""
+    tokens = shape.image_tokens + PROMPT
+    prefills = cases + min(cases, PICTURES)
+    decode = 2 * cases * ANSWER_TOKENS * language_bytes(shape, options.quant) / DECODE
+    return prefills * prefill_operations(shape, tokens) / PREFILL + decode + 1
+
+
+def _original_seconds(shape: Shape, cases: int) -> float:
+    tokens = shape.image_tokens + PROMPT + ANSWER_TOKENS
+    reading = names.weights(shape, names.LANGUAGE) * 2 / 5e8
+    return cases * prefill_operations(shape, tokens) / FLOPS + reading + 1
+
+
+def _originals(options: ExportOptions) -> list[str]:
+    return [original_words(name) for name in (NO_ADAPTER, *options.kept)]

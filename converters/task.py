@@ -1,0 +1,97 @@
+"""One export under way, as all of its steps see it.
+
+Owns: nothing but what the steps share. Knows nothing of what they make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from uservlm.converters import names
+from uservlm.converters.adapters import LoraAdapter
+from uservlm.converters.cases import calibration_cases, calibration_pictures
+from uservlm.converters.checkpoint import Checkpoint
+from uservlm.converters.describe import Recipe, read_pixels
+from uservlm.converters.options import ExportOptions
+from uservlm.converters.plan import SMALL, parity_cases
+from uservlm.converters.progress import Steps
+from uservlm.converters.reference import Asked, Tokenizer
+from uservlm.converters.vision_onnx import Features, Pixels
+from uservlm.converters.workbench import Finished, Workbench
+from uservlm.runtime.bundle import Prompt
+from uservlm.runtime.image import to_pixels
+
+JSON = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is exported, how, and where its steps leave their files."""
+
+    options: ExportOptions
+    checkpoint: Checkpoint
+    """With the adapters merged that are to be merged."""
+    kept: Mapping[str, LoraAdapter]
+    """Adapters kept apart, by name."""
+    recipe: Recipe
+    bench: Workbench
+    steps: Steps
+
+    @property
+    def small(self) -> bool:
+        """Whether threads would spend longer waiting for each other than computing."""
+        return names.weights(self.checkpoint.shape) < SMALL
+
+    @cached_property
+    def cases(self) -> int:
+        """How many pairs are compared."""
+        return self.options.cases or parity_cases(self.checkpoint.shape)
+
+    def key(self, **more: Any) -> JSON:
+        """Give what every step depends on, and what this one does beside."""
+        return {
+            "checkpoint": self.recipe.checkpoint,
+            "merged": self.recipe.merged,
+            "converter": self.recipe.converter,
+            "versions": self.recipe.versions,
+            **more,
+        }
+
+    def step(
+        self,
+        words: str,
+        name: str,
+        key: JSON,
+        make: Callable[[Path], T],
+        *,
+        ships: bool = False,
+        drops: Sequence[str] = (),
+    ) -> Finished[T]:
+        """Do a step of the workbench, or say by `words` that an earlier run did it."""
+        done = self.bench.step(name, key, make, ships=ships, drops=drops)
+        if done.reused:
+            self.steps.reuse(words)
+        return done
+
+    def asked(self, features: list[Features], count: int) -> list[Asked]:
+        """Give the first cases with the original's user embeddings and its tokenizer's prompts."""
+        tokenizer, prompt = Tokenizer(self.checkpoint), Prompt(self.options.template)
+        return [
+            Asked(features[case.picture], tokenizer.prompt(prompt.fill(case.question)))
+            for case in calibration_cases(count)
+        ]
+
+    def pixels(self) -> list[Pixels]:
+        """Give the drawn pictures as the checkpoint wants them."""
+        spec = read_pixels(self.checkpoint)
+        return [to_pixels(picture, spec) for picture in calibration_pictures()]
+
+
+def step_name(adapter: str) -> str:
+    """Give a name for a step: adapters may be called what steps may not."""
+    return adapter.encode().hex()

@@ -1,0 +1,125 @@
+"""A finished bundle proven again, on this machine and by this processor, without the original.
+
+Owns: asking a bundle what its proof holds the original's words for. Needs nothing but the runtime:
+what a bundle is held against here came along with it. `verify_against.py` asks the original anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from uservlm.converters.cases import calibration_cases, calibration_pictures
+from uservlm.converters.errors import ParityError
+from uservlm.converters.parity import Done, Reply, ask, kl_divergence
+from uservlm.converters.plan import heading
+from uservlm.converters.proof import Proof, Said, read_proof, spread
+from uservlm.converters.vision_onnx import mean_token_cosine
+from uservlm.runtime.adapters import NO_ADAPTER
+from uservlm.runtime.bundle import Bundle, Parity, open_bundle
+from uservlm.runtime.errors import BundleError
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One model of a bundle, asked again and compared with what the original said then."""
+
+    adapter: str
+    """NO_ADAPTER for none."""
+    cases: int
+    vision_cosine: float
+    first_token_kl: float
+    first_token_top1: float
+    same_answers: float
+    """Share of answers that are, token by token, those of the day the bundle was made."""
+    recorded: Parity
+    """The figures of that day."""
+
+    @property
+    def faults(self) -> list[str]:
+        """What is worse than the export itself would have let pass."""
+        limits = self.recorded.threshold
+        faults = []
+        # Written so that a NaN is a fault.
+        if not self.vision_cosine >= limits["vision_cosine"]:
+            faults.append(
+                f"vision_cosine is {self.vision_cosine:.4g}, "
+                f"needed at least {limits['vision_cosine']:g}"
+            )
+        if not self.first_token_kl <= limits["answer_kl"]:
+            faults.append(
+                f"first_token_kl is {self.first_token_kl:.4g}, "
+                f"needed at most {limits['answer_kl']:g}"
+            )
+        return faults
+
+
+def repeat(path: Path, done: Done = lambda count: None) -> list[Repeat]:
+    """Hash every file, ask the bundle the cases of its proof again, and compare.
+
+    Args:
+        path: the bundle's folder.
+        done: called with 1 after each answer.
+
+    Raises:
+        BundleError: damaged, or it holds no proof.
+    """
+    from uservlm.runtime import UserVLM
+
+    bundle = open_bundle(path)
+    proof = read_proof(path)
+    with UserVLM.load(path, attention="exact", verify=False) as vlm:
+        users = [vlm.encode(picture) for picture in calibration_pictures()[: len(proof.features)]]
+        cosine = min(
+            mean_token_cosine(theirs.astype(np.float32), spread(user.features))
+            for theirs, user in zip(proof.features, users, strict=True)
+        )
+        found = []
+        for name, said in proof.said.items():
+            cases = calibration_cases(len(said.answers))
+            replies = ask(vlm, cases, users, "exact", done, adapter=name)
+            found.append(_compare(bundle, name, cosine, said, replies))
+    return found
+
+
+def check_repeats(repeats: Sequence[Repeat]) -> None:
+    """Stop a bundle that no longer answers as it should.
+
+    Raises:
+        ParityError: names every figure that misses its threshold.
+    """
+    faults = [f"{heading(one.adapter)}{fault}" for one in repeats for fault in one.faults]
+    if faults:
+        raise ParityError(f"the bundle does not answer like its original here: {'; '.join(faults)}")
+
+
+def questions_in(proof: Proof) -> int:
+    """Count the answers that `repeat` asks for."""
+    return sum(len(said.answers) for said in proof.said.values())
+
+
+def _compare(
+    bundle: Bundle, name: str, cosine: float, said: Said, replies: Sequence[Reply]
+) -> Repeat:
+    manifest = bundle.manifest
+    recorded = manifest.parity if name == NO_ADAPTER else manifest.adapters[name].parity
+    if recorded is None:
+        raise BundleError(f"{bundle.path}: the manifest holds no parity; export the bundle again")
+    first = [(theirs.astype(np.float32), ours.logits[0]) for theirs, ours in
+             zip(said.first, replies, strict=True)]  # fmt: skip
+    return Repeat(
+        adapter=name,
+        cases=len(replies),
+        vision_cosine=cosine,
+        first_token_kl=float(np.mean([kl_divergence(one, two) for one, two in first])),
+        first_token_top1=float(np.mean([one.argmax() == two.argmax() for one, two in first])),
+        same_answers=float(
+            np.mean(
+                [theirs == ours.tokens for theirs, ours in zip(said.answers, replies, strict=True)]
+            )
+        ),
+        recorded=recorded,
+    )

@@ -1,0 +1,88 @@
+"""A finished bundle held against its original again, with as many cases as there is time for.
+
+Owns: finding the original of a bundle and making sure that it is that one. The figures and their
+thresholds are `parity.py`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from uservlm.converters.adapters import LoraAdapter
+from uservlm.converters.cases import calibration_cases, calibration_pictures
+from uservlm.converters.checkpoint import Checkpoint
+from uservlm.converters.describe import read_pixels
+from uservlm.converters.errors import CheckpointError
+from uservlm.converters.parity import compare, thresholds
+from uservlm.converters.plan import BUNDLE, LOOKING, original_words
+from uservlm.converters.progress import Steps
+from uservlm.converters.proving import ask_models
+from uservlm.converters.reference import Asked, Tokenizer, embed, logits
+from uservlm.converters.sources import Wanted, find, open_all
+from uservlm.runtime.adapters import NO_ADAPTER, choose
+from uservlm.runtime.bundle import Agreement, Bundle, Parity, open_bundle
+from uservlm.runtime.image import to_pixels
+
+
+def hold_against(
+    path: Path, original: Wanted, cases: int, steps: Steps
+) -> dict[str, tuple[Parity, Agreement]]:
+    """Measure a bundle's parity anew, against the checkpoint itself.
+
+    Args:
+        path: the bundle's folder.
+        original: what it was made of.
+        cases: how many pairs of picture and question, at most CASES.
+        steps: shows what is going on.
+
+    Returns:
+        The figures by adapter, NO_ADAPTER first.
+
+    Raises:
+        BundleError: damaged, or without an adapter that was asked for.
+        CheckpointError: see `resolve` and `open_checkpoint`; or of another shape than the bundle.
+    """
+    bundle = open_bundle(path)
+    checkpoint, kept = open_all(find(original))
+    _check_same(bundle, checkpoint, kept)
+    asked, spec = calibration_cases(cases), read_pixels(checkpoint)
+    pixels = [to_pixels(picture, spec) for picture in calibration_pictures()]
+    with steps.step(LOOKING, len(pixels)) as done:
+        features = embed(checkpoint, pixels, done)
+    said = (NO_ADAPTER, *kept)
+    with steps.step(BUNDLE, 2 * len(asked) * len(said)) as done:
+        answers = ask_models(path, features, asked, said, done)
+    tokenizer, prompt = Tokenizer(checkpoint), bundle.manifest.prompt
+    limits, found = thresholds(bundle.manifest.precision), {}
+    for name, replies in answers.replies.items():
+        more = () if name == NO_ADAPTER else (kept[name],)
+        questions = [
+            Asked(
+                features[case.picture], tokenizer.prompt(prompt.fill(case.question)), one.followed
+            )
+            for case, one in zip(asked, replies, strict=True)
+        ]
+        with steps.step(original_words(name), checkpoint.shape.layers) as done:
+            merged = checkpoint.with_adapters(checkpoint.adapters + more)
+            theirs = logits(merged, questions, done)
+        figures = compare(theirs, replies, answers.cosine, limits)
+        found[name] = (figures, answers.resident[name])
+    return found
+
+
+def _check_same(bundle: Bundle, checkpoint: Checkpoint, kept: Mapping[str, LoraAdapter]) -> None:
+    manifest = bundle.manifest
+    given = tuple(adapter.source for adapter in checkpoint.adapters)
+    if len(given) != len(manifest.source.merged):
+        raise CheckpointError(
+            f"{bundle.path} was made with these adapters merged: "
+            f"{', '.join(manifest.source.merged) or 'none'}; given: {', '.join(given) or 'none'}"
+        )
+    if checkpoint.config_sha256 != manifest.source.config_sha256:
+        raise CheckpointError(
+            f"{bundle.path} was made of another checkpoint ({manifest.source.model}): "
+            f"the config.json of {checkpoint.origin.model} differs"
+        )
+    for name in kept:
+        choose(name, None, manifest)

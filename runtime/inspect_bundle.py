@@ -1,0 +1,83 @@
+"""What a bundle is, in lines for a person; nothing is loaded.
+
+Owns: which of the manifest's facts `uservlm inspect` shows and how they read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.filesize import decimal
+
+from uservlm.runtime.bundle import (
+    Agreement,
+    LanguageWeights,
+    Manifest,
+    Parity,
+    VisionWeights,
+)
+
+SHOWN = 3
+"""Names that are given of a longer list."""
+
+
+def description(manifest: Manifest, attention: str) -> Iterator[tuple[str, str]]:
+    """Give a heading and a text for each fact.
+
+    Args:
+        manifest: of the bundle.
+        attention: what `--attention auto` stands for, exact or resident.
+    """
+    shape, source = manifest.architecture, manifest.source
+    yield "name", manifest.name
+    at = f" at {source.revision}" if source.revision else ""
+    yield "source", f"{source.model}{at} ({source.license})"
+    for adapter in source.merged:
+        yield "merged", adapter
+    yield "picture", f"{shape.image_size}×{shape.image_size}, {shape.image_tokens} tokens"
+    yield "language", f"{shape.layers} layers of width {shape.width}, {manifest.precision.language}"
+    if manifest.language is not None:
+        yield from _language(manifest.language)
+    yield "vision", manifest.precision.vision
+    if manifest.vision is not None:
+        yield from _vision(manifest.vision)
+    yield "prompt", repr(manifest.prompt.template)
+    for file, record in manifest.files.items():
+        yield "file", f"{file}, {decimal(record.bytes)}"
+    yield "size", decimal(sum(record.bytes for record in manifest.files.values()))
+    yield from _measured(manifest.parity, manifest.resident)
+    for name, kept in manifest.adapters.items():
+        yield "adapter", f"{name}, rank {kept.rank}, from {kept.source}"
+        for heading, text in _measured(kept.parity, kept.resident):
+            yield heading, f"{text} with {name}"
+    yield "attention", attention
+
+
+def _language(weights: LanguageWeights) -> Iterator[tuple[str, str]]:
+    matrix = f"importance of {weights.importance} prompts" if weights.importance else "unweighted"
+    yield "", f"{weights.kind}, {weights.bits_per_weight:.2f} bits per weight, {matrix}"
+    for higher in weights.higher:
+        yield "", f"{higher.kind}: {_list(higher.tensors)} ({higher.reason})"
+
+
+def _vision(weights: VisionWeights) -> Iterator[tuple[str, str]]:
+    pictures = "own pictures" if weights.own_pictures else "drawn people"
+    measured = f"cosine {weights.cosine:.4f} (all in int8 {weights.plain_cosine:.4f})"
+    yield "", f"{measured} on {weights.pictures} {pictures}"
+    if weights.kept:
+        many = f"{len(weights.kept)} of {weights.matrices} matrices"
+        yield "", f"{many} in fp32, {decimal(weights.kept_bytes)} more: {_list(weights.kept)}"
+
+
+def _list(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _measured(parity: Parity | None, resident: Agreement | None) -> Iterator[tuple[str, str]]:
+    if parity is not None:
+        tokens = f"first token {parity.first_token_top1:.1%}, all {parity.answer_top1:.1%}"
+        yield "parity", f"{tokens} as the original, vision cosine {parity.vision_cosine:.4f}"
+    if resident is not None:
+        first = f"first token {resident.first_token_top1:.1%} as exact"
+        yield "resident", f"{first}, ROUGE-1 {resident.rouge1:.3f}"

@@ -1,0 +1,147 @@
+"""`uservlm verify`: a bundle that still answers like its original, and one that does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from uservlm.converters.errors import CheckpointError, ParityError  # noqa: E402
+from uservlm.converters.plan import (  # noqa: E402
+    bundle_bytes,
+    disk_need,
+    estimate,
+    parity_cases,
+    prefill_operations,
+    vision_operations,
+)
+from uservlm.converters.progress import Steps  # noqa: E402
+from uservlm.converters.proof import read_proof  # noqa: E402
+from uservlm.converters.sources import Wanted  # noqa: E402
+from uservlm.converters.verify import check_repeats, repeat  # noqa: E402
+from uservlm.converters.verify_against import hold_against  # noqa: E402
+from uservlm.runtime.__main__ import main  # noqa: E402
+from uservlm.runtime.adapters import NO_ADAPTER  # noqa: E402
+from uservlm.runtime.bundle import (  # noqa: E402
+    LANGUAGE_FILE,
+    MANIFEST_FILE,
+    PROOF_FILE,
+    VISION_FILE,
+    record_file,
+)
+from uservlm.runtime.errors import BundleError  # noqa: E402
+
+MakeBundle = Callable[..., Path]
+MakeCheckpoint = Callable[..., Path]
+
+
+def swap_file(bundle: Path, name: str, source: Path) -> None:
+    """Put another file into a bundle and let the manifest list it as if it had always been."""
+    shutil.copy(source, bundle / name)
+    text = json.loads((bundle / MANIFEST_FILE).read_text())
+    text["files"][name] = dataclasses.asdict(record_file(bundle / name))
+    (bundle / MANIFEST_FILE).write_text(json.dumps(text))
+
+
+def test_a_bundle_says_again_what_it_said(tiny_bundle: Path) -> None:
+    (again,) = repeat(tiny_bundle)
+    assert again.adapter == NO_ADAPTER and again.cases == again.recorded.cases
+    assert again.same_answers == 1
+    assert again.first_token_kl == pytest.approx(again.recorded.first_token_kl, abs=1e-4)
+    assert again.vision_cosine > 0.9999
+    check_repeats([again])
+
+
+@pytest.mark.parametrize(
+    ("file", "figure"), [(LANGUAGE_FILE, "first_token_kl"), (VISION_FILE, "vision_cosine")]
+)
+def test_another_model_under_the_same_manifest_is_found_out(
+    copy: Path, make_bundle: MakeBundle, make_checkpoint: MakeCheckpoint, tmp_path: Path,
+    file: str, figure: str,
+) -> None:  # fmt: skip
+    from uservlm.converters.checkpoint import open_checkpoint
+    from uservlm.converters.language_gguf import write_language
+    from uservlm.converters.vision_onnx import export_vision
+
+    other = open_checkpoint(make_checkpoint("square", seed=1))
+    if file == LANGUAGE_FILE:
+        write_language(other, tmp_path / "other", "f16")
+    else:
+        export_vision(other, tmp_path / "other")
+    swap_file(copy, file, tmp_path / "other")
+    with pytest.raises(ParityError, match=figure):
+        check_repeats(repeat(copy))
+    assert main(["verify", str(copy)]) == 2
+
+
+def test_the_proof_is_small_and_holds_no_picture(tiny_bundle: Path) -> None:
+    proof = read_proof(tiny_bundle)
+    with np.load(tiny_bundle / PROOF_FILE) as arrays:
+        assert set(arrays) == {"features", "none/first", "none/lengths", "none/answers"}
+    assert proof.features.dtype == np.float16 and proof.features.shape[1] <= 256
+
+
+def test_without_a_proof_the_way_out_is_named(copy: Path) -> None:
+    text = json.loads((copy / MANIFEST_FILE).read_text())
+    del text["files"][PROOF_FILE]
+    (copy / MANIFEST_FILE).write_text(json.dumps(text))
+    (copy / PROOF_FILE).unlink()
+    with pytest.raises(BundleError, match="--reference"):
+        repeat(copy)
+
+
+def test_it_needs_nothing_that_converts(tiny_bundle: Path) -> None:
+    """On a robot's machine there is no torch."""
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'optimum', 'onnx', 'safetensors', 'peft'):\n"
+        "    sys.modules[name] = None\n"
+        "from uservlm.runtime.__main__ import main\n"
+        "sys.exit(main(['verify', sys.argv[1], '--json']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tiny_bundle)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (record,) = json.loads(done.stdout)
+    assert record["same_answers"] == 1
+
+
+def test_the_original_is_asked_with_other_cases(tiny_bundle: Path, tiny_checkpoint: Path) -> None:
+    wanted = Wanted(tiny_checkpoint)
+    found = hold_against(tiny_bundle, wanted, 6, Steps(quiet=True))
+    parity, resident = found[NO_ADAPTER]
+    assert (parity.cases, resident.cases) == (6, 6)
+    assert parity.answer_kl < 1e-4
+
+
+def test_another_original_is_refused(tiny_bundle: Path, make_checkpoint: MakeCheckpoint) -> None:
+    with pytest.raises(CheckpointError, match=r"another checkpoint .*square"):
+        hold_against(tiny_bundle, Wanted(make_checkpoint("small")), 2, Steps(quiet=True))
+
+
+def test_what_an_export_takes_follows_from_the_shape(make_checkpoint: MakeCheckpoint) -> None:
+    from uservlm.converters.options import ExportOptions
+    from uservlm.models.shapes import find
+
+    small = find("paligemma2-3b-448")
+    shape = small.architecture.shape(257216)
+    options = ExportOptions("x", Path("y"))
+    assert 1.9e9 < bundle_bytes(shape, "q4_k_m", "int8") < 2.4e9
+    assert bundle_bytes(shape, "q4_k_m", "int8") < disk_need(shape, options, 4) < 3e9
+    assert parity_cases(shape) < 16
+    assert 0.9e12 < vision_operations(shape) < 1.1e12
+    assert 4.2e12 < prefill_operations(shape, 1084) < 5e12
+    steps = dict(estimate(shape, options, 4))
+    assert 200 < sum(steps.values()) < 600
+    large = find("paligemma2-10b-448").architecture.shape(257216)
+    assert sum(dict(estimate(large, options, 4)).values()) > 3 * sum(steps.values())
