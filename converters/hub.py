@@ -195,20 +195,15 @@ def _fetched(model: str, revision: str | None) -> Origin:
 
 def _cached(model: str, revision: str | None, error: OSError | None = None) -> Origin:
     """Look in the cache only; `error` is why the hub was not asked."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-    )
+    from huggingface_hub import errors, snapshot_download
 
     try:
         folder = snapshot_download(model, revision=revision, local_files_only=True)
         return _local(Path(folder), None)
-    except (LocalEntryNotFoundError, HFValidationError) as missing:
+    except (errors.LocalEntryNotFoundError, errors.HFValidationError) as missing:
         at = f" at revision {revision}" if revision else ""
         why = f"no folder {model}, and the cache does not hold {model}{at}"
-        if isinstance(error, OfflineModeIsEnabled):
+        if isinstance(error, errors.OfflineModeIsEnabled):
             way = "HF_HUB_OFFLINE is set: unset it once, or give a folder"
         elif error is not None:
             way = f"the hub cannot be reached ({_first_line(error)}): mend that, or give a folder"
@@ -219,18 +214,14 @@ def _cached(model: str, revision: str | None, error: OSError | None = None) -> O
 
 def _refusal(model: str, revision: str | None, error: OSError) -> str:
     """Say what the hub's answer means and what to do."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors
 
     status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, GatedRepoError):
+    if isinstance(error, errors.GatedRepoError):
         return f"{model} is gated: accept its licence on its page on the hub, then {LOGIN}"
-    if isinstance(error, RevisionNotFoundError):
+    if isinstance(error, errors.RevisionNotFoundError):
         return f"{model} has no revision {revision!r}: give a branch, a tag or a commit of it"
-    if isinstance(error, RepositoryNotFoundError) or status in (401, 403, 404):
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403, 404):
         return (
             f"no folder {model}, and the hub has no {model} or does not show it to you: "
             f"check the name, or {LOGIN} if it is private"

@@ -31,11 +31,7 @@ Result = TypeVar("Result")
 
 PLAIN = "{question}\n"
 """PaliGemma's own prompt."""
-PARTS = (
-    ("vision", names.VISION),
-    ("projector", names.PROJECTOR),
-    ("language", names.LANGUAGE),
-)
+PARTS = (("vision", names.VISION), ("projector", names.PROJECTOR), ("language", names.LANGUAGE))
 GENERATIONS = {
     ("vision_tower.vision_model.", "language_model.model."): "before 4.52, saved up to 4.57",
     ("model.vision_tower.vision_model.", "model.language_model."): "4.52 to 4.57, in memory",
