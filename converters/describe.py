@@ -20,7 +20,10 @@ from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.errors import CheckpointError
 from uservlm.converters.hub import FILES, Origin
 from uservlm.converters.options import ExportOptions
-from uservlm.runtime.bundle import (
+from uservlm.runtime.bundle import open_bundle, sha256
+from uservlm.runtime.errors import BundleError
+from uservlm.runtime.image import PixelSpec
+from uservlm.runtime.manifest import (
     FORMAT,
     MANIFEST_FILE,
     Architecture,
@@ -28,11 +31,7 @@ from uservlm.runtime.bundle import (
     Precision,
     Prompt,
     Source,
-    open_bundle,
-    sha256,
 )
-from uservlm.runtime.errors import BundleError
-from uservlm.runtime.image import PixelSpec
 
 RECIPE_FILE = "recipe.json"
 PACKAGES = (

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from uservlm.converters.errors import OutputError
-from uservlm.runtime.bundle import MANIFEST_FILE
+from uservlm.runtime.manifest import MANIFEST_FILE
 
 BUNDLE_FOLDER = "bundle"
 """Inside the work folder: what becomes `out`. Not there any more: it went into place."""

@@ -25,7 +25,7 @@ from uservlm.converters.cases import Case
 from uservlm.converters.errors import ParityError
 from uservlm.converters.vision_onnx import Features, mean_token_cosine
 from uservlm.runtime.adapters import NO_ADAPTER
-from uservlm.runtime.bundle import Agreement, Parity, Precision
+from uservlm.runtime.manifest import Agreement, Parity, Precision
 
 if TYPE_CHECKING:
     from uservlm.runtime import UserEmbedding, UserVLM

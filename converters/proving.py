@@ -35,7 +35,8 @@ from uservlm.converters.task import JSON, Task, step_name
 from uservlm.converters.vision_onnx import Features
 from uservlm.converters.workbench import Finished
 from uservlm.runtime.adapters import NO_ADAPTER
-from uservlm.runtime.bundle import (
+from uservlm.runtime.bundle import record_file
+from uservlm.runtime.manifest import (
     Adapter,
     Agreement,
     Manifest,
@@ -43,7 +44,6 @@ from uservlm.runtime.bundle import (
     Precision,
     Prompt,
     VisionWeights,
-    record_file,
 )
 
 

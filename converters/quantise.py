@@ -23,7 +23,7 @@ import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
 from uservlm.converters.errors import ConversionError
-from uservlm.runtime.bundle import Higher, LanguageWeights
+from uservlm.runtime.manifest import Higher, LanguageWeights
 
 Kind = GGMLQuantizationType
 Rows = npt.NDArray[np.float32]
@@ -177,4 +177,3 @@ def _reason(name: str, kind: Kind, wanted: Kind) -> str:
     if kind is not wanted:
         return ODD_REASON
     return HEAD_REASON if name == HEAD else FINER_REASON
-

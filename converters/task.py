@@ -22,8 +22,8 @@ from uservlm.converters.progress import Steps
 from uservlm.converters.reference import Asked, Tokenizer
 from uservlm.converters.vision_onnx import Features, Pixels
 from uservlm.converters.workbench import Finished, Workbench
-from uservlm.runtime.bundle import Prompt
 from uservlm.runtime.image import to_pixels
+from uservlm.runtime.manifest import Prompt
 
 JSON = dict[str, Any]
 T = TypeVar("T")

@@ -19,8 +19,9 @@ from uservlm.converters.plan import heading
 from uservlm.converters.proof import Proof, Said, read_proof, spread
 from uservlm.converters.vision_onnx import mean_token_cosine
 from uservlm.runtime.adapters import NO_ADAPTER
-from uservlm.runtime.bundle import Bundle, Parity, open_bundle
+from uservlm.runtime.bundle import Bundle, open_bundle
 from uservlm.runtime.errors import BundleError
+from uservlm.runtime.manifest import Parity
 
 
 @dataclass(frozen=True)

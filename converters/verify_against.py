@@ -21,8 +21,9 @@ from uservlm.converters.proving import ask_models
 from uservlm.converters.reference import Asked, Tokenizer, embed, logits
 from uservlm.converters.sources import Wanted, find, open_all
 from uservlm.runtime.adapters import NO_ADAPTER, choose
-from uservlm.runtime.bundle import Agreement, Bundle, Parity, open_bundle
+from uservlm.runtime.bundle import Bundle, open_bundle
 from uservlm.runtime.image import to_pixels
+from uservlm.runtime.manifest import Agreement, Parity
 
 
 def hold_against(

@@ -17,7 +17,7 @@ from uservlm.converters.plan import BUNDLE, heading
 from uservlm.converters.progress import Steps
 from uservlm.converters.proof import read_proof
 from uservlm.converters.verify import Repeat, check_repeats, questions_in, repeat
-from uservlm.runtime.bundle import Agreement, Parity
+from uservlm.runtime.manifest import Agreement, Parity
 
 
 def verify(options: argparse.Namespace) -> None:

@@ -28,7 +28,7 @@ from uservlm.converters.vision_onnx import (
     vision_module,
 )
 from uservlm.converters.vision_weights import WeightStream, uint8_steps
-from uservlm.runtime.bundle import VisionWeights
+from uservlm.runtime.manifest import VisionWeights
 
 if TYPE_CHECKING:
     import torch

@@ -31,7 +31,8 @@ from uservlm.converters.output import (
     sync,
     tidy,
 )
-from uservlm.runtime.bundle import MANIFEST_FILE, FileRecord, record_file
+from uservlm.runtime.bundle import record_file
+from uservlm.runtime.manifest import MANIFEST_FILE, FileRecord
 
 T = TypeVar("T")
 STEP_NAME = re.compile(r"[a-z0-9_-]+")

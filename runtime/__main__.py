@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from uservlm.runtime.answers import Answer, Chunk, GenerationOptions, Usage
-from uservlm.runtime.bundle import MANIFEST_FILE, open_bundle
+from uservlm.runtime.bundle import open_bundle
 from uservlm.runtime.engine import UserVLM
 from uservlm.runtime.errors import BundleError, RequestError, UserVLMError
 from uservlm.runtime.inspect_bundle import description as describe_bundle
+from uservlm.runtime.manifest import MANIFEST_FILE
 from uservlm.runtime.request import resolve
 
 Facts = tuple[dict[str, Any], Iterator[tuple[str, str]]]

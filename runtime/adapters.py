@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from uservlm.runtime.bundle import Bundle, Manifest
+from uservlm.runtime.bundle import Bundle
 from uservlm.runtime.errors import AdapterError, BundleError
+from uservlm.runtime.manifest import Manifest
 from uservlm.runtime.weights import (
     ARCHITECTURE,
     EMBEDDING_TABLE,

@@ -9,13 +9,7 @@ from collections.abc import Iterator
 
 from rich.filesize import decimal
 
-from uservlm.runtime.bundle import (
-    Agreement,
-    LanguageWeights,
-    Manifest,
-    Parity,
-    VisionWeights,
-)
+from uservlm.runtime.manifest import Agreement, LanguageWeights, Manifest, Parity, VisionWeights
 
 SHOWN = 3
 """Names that are given of a longer list."""

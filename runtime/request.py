@@ -10,8 +10,8 @@ from typing import Literal, Protocol, TypeAlias
 
 from uservlm.runtime.adapters import choose
 from uservlm.runtime.answers import Attention, GenerationOptions
-from uservlm.runtime.bundle import Manifest
 from uservlm.runtime.errors import AttentionError, QuestionError
+from uservlm.runtime.manifest import Manifest
 from uservlm.runtime.prefix import Tokens, check_length, head_text, join_tokens
 
 Mode: TypeAlias = Literal["exact", "resident"]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from uservlm.runtime.bundle import Architecture
 from uservlm.runtime.errors import BundleError, EngineError
+from uservlm.runtime.manifest import Architecture
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -19,8 +19,8 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from uservlm.runtime.bundle import Architecture
 from uservlm.runtime.errors import BundleError
+from uservlm.runtime.manifest import Architecture
 
 Value: TypeAlias = "bool | int | float | str | Array"
 

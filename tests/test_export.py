@@ -31,13 +31,8 @@ from uservlm.converters.vision_onnx import (  # noqa: E402
     run_vision,
     vision_module,
 )
-from uservlm.runtime.bundle import (  # noqa: E402
-    LANGUAGE_FILE,
-    Parity,
-    Precision,
-    Prompt,
-    open_bundle,
-)
+from uservlm.runtime.bundle import LANGUAGE_FILE, open_bundle  # noqa: E402
+from uservlm.runtime.manifest import Parity, Precision, Prompt  # noqa: E402
 
 MakeCheckpoint = Callable[..., Path]
 MakeBundle = Callable[..., Path]

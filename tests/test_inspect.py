@@ -28,7 +28,9 @@ from uservlm.converters.inspect_checkpoint import (  # noqa: E402
 )
 from uservlm.models.prompt import TEMPLATE  # noqa: E402
 from uservlm.runtime.__main__ import main  # noqa: E402
-from uservlm.runtime.bundle import (  # noqa: E402
+from uservlm.runtime.image import PixelSpec  # noqa: E402
+from uservlm.runtime.inspect_bundle import description as describe_bundle  # noqa: E402
+from uservlm.runtime.manifest import (  # noqa: E402
     FORMAT,
     Adapter,
     Agreement,
@@ -43,8 +45,6 @@ from uservlm.runtime.bundle import (  # noqa: E402
     Source,
     VisionWeights,
 )
-from uservlm.runtime.image import PixelSpec  # noqa: E402
-from uservlm.runtime.inspect_bundle import description as describe_bundle  # noqa: E402
 
 PARITY = Parity(4, 0.9987, 0.01, 0.75, 40, 0.02, 0.975, 0.5)
 MANIFEST = Manifest(

@@ -23,8 +23,9 @@ from uservlm.converters.adapters import open_adapter
 from uservlm.converters.checkpoint import open_checkpoint
 from uservlm.runtime import GenerationOptions, UserVLM
 from uservlm.runtime.__main__ import main
-from uservlm.runtime.bundle import Adapter, Agreement, Manifest, record_file
+from uservlm.runtime.bundle import record_file
 from uservlm.runtime.errors import AdapterError, BundleError
+from uservlm.runtime.manifest import Adapter, Agreement, Manifest
 from uservlm.runtime.residents import Owner
 from uservlm.runtime.room import plan_room
 

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from uservlm.runtime import UserVLM
-from uservlm.runtime.bundle import LANGUAGE_FILE, MANIFEST_FILE, VISION_FILE
+from uservlm.runtime.bundle import LANGUAGE_FILE, VISION_FILE
 from uservlm.runtime.errors import (
     BundleError,
 )
+from uservlm.runtime.manifest import MANIFEST_FILE
 
 
 def damage(copy: Path, name: str, data: bytes) -> None:

@@ -11,7 +11,6 @@ import pytest
 from asking import PICTURE, QUESTION, WARM, texts
 
 from uservlm.runtime import UserEmbedding, UserVLM
-from uservlm.runtime.bundle import MANIFEST_FILE
 from uservlm.runtime.errors import (
     AttentionError,
     BusyError,
@@ -21,6 +20,7 @@ from uservlm.runtime.errors import (
     RequestError,
     UnknownUserError,
 )
+from uservlm.runtime.manifest import MANIFEST_FILE
 from uservlm.runtime.prefix import join_tokens
 from uservlm.runtime.request import Requests, resolve
 

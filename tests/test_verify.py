@@ -31,14 +31,9 @@ from uservlm.converters.verify import check_repeats, repeat  # noqa: E402
 from uservlm.converters.verify_against import hold_against  # noqa: E402
 from uservlm.runtime.__main__ import main  # noqa: E402
 from uservlm.runtime.adapters import NO_ADAPTER  # noqa: E402
-from uservlm.runtime.bundle import (  # noqa: E402
-    LANGUAGE_FILE,
-    MANIFEST_FILE,
-    PROOF_FILE,
-    VISION_FILE,
-    record_file,
-)
+from uservlm.runtime.bundle import LANGUAGE_FILE, PROOF_FILE, VISION_FILE, record_file  # noqa: E402
 from uservlm.runtime.errors import BundleError  # noqa: E402
+from uservlm.runtime.manifest import MANIFEST_FILE  # noqa: E402
 
 MakeBundle = Callable[..., Path]
 MakeCheckpoint = Callable[..., Path]
