@@ -178,6 +178,13 @@ def pad(file: BinaryIO, alignment: int) -> None:
     file.write(bytes(-file.tell() % alignment))
 
 
+def converted_rows(checkpoint: Checkpoint, entry: Entry, start: int, stop: int) -> Values:
+    """Read rows [start, stop) of a tensor as llama.cpp expects them, float32."""
+    scalar = float(checkpoint.config.text_config.query_pre_attn_scalar)
+    values = checkpoint.read_rows(entry.source, start, stop).numpy()
+    return convert(entry, values, query_factor(checkpoint.shape, scalar))
+
+
 def _announce(writer: GGUFWriter, entry: Entry, kind: GGMLQuantizationType) -> None:
     size = bytes_of(entry.shape, kind)
     writer.add_tensor_info(entry.target, entry.shape, np.dtype(np.float32), size, raw_dtype=kind)
@@ -194,14 +201,11 @@ def _step(shape: tuple[int, ...]) -> int:
 
 def _packed(checkpoint: Checkpoint, job: Job) -> npt.NDArray[np.uint8]:
     """Read, change and quantise one block."""
-    entry = job.entry
-    scalar = float(checkpoint.config.text_config.query_pre_attn_scalar)
-    values = checkpoint.read_rows(entry.source, job.start, job.start + job.rows).numpy()
-    changed = convert(entry, values, query_factor(checkpoint.shape, scalar))
+    values = converted_rows(checkpoint, job.entry, job.start, job.start + job.rows)
     try:
-        return quantise_rows(changed, job.kind, job.importance)
+        return quantise_rows(values, job.kind, job.importance)
     except ConversionError as error:
-        raise ConversionError(f"{entry.source} {error}") from error
+        raise ConversionError(f"{job.entry.source} {error}") from error
 
 
 def _write_parameters(writer: GGUFWriter, checkpoint: Checkpoint, quant: str) -> None:

@@ -20,6 +20,7 @@ from uservlm.converters.describe import read_pixels
 from uservlm.converters.language_gguf import write_language
 from uservlm.converters.plan import IMPORTANCE, LANGUAGE, LOOKING, VISION, adapter_words
 from uservlm.converters.reference import Importance, embed, logits
+from uservlm.converters.stored import largest_error
 from uservlm.converters.task import JSON, Task, step_name
 from uservlm.converters.vision_int8 import shrink_through_gate
 from uservlm.converters.vision_onnx import Features, export_vision
@@ -65,11 +66,14 @@ def make_vision(task: Task, features: list[Features]) -> Finished[JSON]:
     return finished
 
 
-def make_language(task: Task, features: list[Features]) -> Finished[None]:
-    """Write the language model; with an importance matrix the original is run before."""
+def make_language(task: Task, features: list[Features]) -> Finished[float]:
+    """Write the language model; the result is the relative error of its worst tensor.
+
+    With an importance matrix the original is run before.
+    """
     options, shape = task.options, task.checkpoint.shape
 
-    def make(folder: Path) -> None:
+    def make(folder: Path) -> float:
         means = _importance(task, features) if options.importance else {}
         total = names.weights(shape, names.LANGUAGE)
         with task.steps.step(LANGUAGE, total) as done:
@@ -81,6 +85,7 @@ def make_language(task: Task, features: list[Features]) -> Finished[None]:
                 advance=done,
                 threads=1 if task.small else 2,
             )
+            return largest_error(task.checkpoint, folder / LANGUAGE_FILE)
 
     key = task.key(quant=options.quant, importance=options.importance)
     return task.step(LANGUAGE, "language", key, make, ships=True, drops=("importance",))

@@ -45,18 +45,18 @@ LANGUAGE: dict[str, tuple[float, float]] = {
     "f32": (0.001, 0.95),
     "f16": (0.001, 0.95),
     "q8_0": (0.01, 0.9),
-    "q4_k_m": (0.1, 0.6),
-    "q4_0": (0.15, 0.5),
+    "q4_k_m": (0.25, 0.55),
+    "q4_0": (0.35, 0.45),
 }
 """Highest mean KL of an answer token (nats), lowest share of agreeing tokens.
 
-Random weights are the hardest to round: over five random shapes q4_k_m gave a KL of the first token
-of 0.011 to 0.033 and top-1 down to 0.69, q4_0 0.042 and 0.56, q8_0 0.0004, f16 3e-6. One matrix
-with its sign turned gave 0.4 to 0.8, one of queries 0.003 to 0.04: a wrong structure shows in f16,
-coarse faults in 4 bits. The likeliest tokens of random models are near ties, so KL is the figure
-that decides.
+Random weights are the hardest to round, and deep ones amplify it. q4_k_m gave 0.011 to 0.033 over
+five random shapes of 3 or 4 layers and 0.09 on a random 3B/448 (26 layers), where q8_0 gave 0.0016
+and int8 vision added 0.05; the trained pocket gives 0.0003. One matrix with its sign turned gave
+0.4 to 0.8, one of queries 0.003 to 0.04: a wrong structure shows in f16 and q8_0. What 4 bits would
+hide is found in the weights themselves (`stored.py`), so this bound is for how a bundle answers.
 """
-INT8_KL, INT8_TOP1 = 0.02, 0.1
+INT8_KL, INT8_TOP1 = 0.1, 0.1
 """What an int8 vision encoder may add to the one and take from the other."""
 
 Done = Callable[[int], None]

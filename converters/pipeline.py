@@ -58,7 +58,7 @@ def _run(task: Task) -> None:
     vision = make_vision(task, features)
     language = make_language(task, features)
     adapters = make_adapters(task)
-    manifest = draft(task, vision, (language, *adapters))
+    manifest = draft(task, vision, language, adapters)
     answers = ask_bundle(task, manifest, features)
     original = ask_original(task, answers, features)
     finish(task, manifest, answers, original, features)

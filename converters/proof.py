@@ -108,7 +108,5 @@ def read_proof(folder: Path) -> Proof:
 def _said(arrays: Mapping[str, npt.NDArray[np.generic]], name: str) -> Said:
     ends = np.cumsum(np.asarray(arrays[f"{name}/lengths"], dtype=np.int64))
     flat = arrays[f"{name}/answers"]
-    answers = tuple(
-        tuple(int(token) for token in part) for part in np.split(flat, ends[:-1])
-    )
+    answers = tuple(tuple(int(token) for token in part) for part in np.split(flat, ends[:-1]))
     return Said(np.asarray(arrays[f"{name}/first"], dtype=np.float16), answers)

@@ -58,22 +58,30 @@ class Answers:
     resident: dict[str, Agreement]
 
 
-def draft(task: Task, vision: Finished[JSON], others: Sequence[Finished[Any]]) -> Manifest:
+def draft(
+    task: Task,
+    vision: Finished[JSON],
+    language: Finished[float],
+    adapters: Sequence[Finished[JSON]],
+) -> Manifest:
     """Write a manifest with which the runtime can open what there is, nothing measured yet."""
     options, shape = task.options, task.checkpoint.shape
+    steps: tuple[Finished[Any], ...] = (vision, language, *adapters)
     listed = [(entry.target, entry.shape) for entry in tensors(shape)]
     precision = Precision(options.quant, vision.result["precision"])
     (task.bench.bundle / RECIPE_FILE).write_text(task.recipe.to_json(), encoding="utf-8")
-    files = {name: record for step in (vision, *others) for name, record in step.files.items()}
+    files = {name: record for step in steps for name, record in step.files.items()}
     files[RECIPE_FILE] = record_file(task.bench.bundle / RECIPE_FILE)
     manifest = replace(
         describe(task.checkpoint, precision, Prompt(options.template)),
         files=files,
-        language=describe_mixture(listed, shape.layers, options.quant, options.importance),
+        language=describe_mixture(
+            listed, shape.layers, options.quant, options.importance, language.result
+        ),
         vision=_vision_weights(vision.result["weights"]),
         adapters={
             name: Adapter(**step.result, parity=None, resident=None)
-            for name, step in zip(task.kept, others[1:], strict=True)
+            for name, step in zip(task.kept, adapters, strict=True)
         },
     )
     write_manifest(task.bench.bundle, manifest)

@@ -98,9 +98,16 @@ def bytes_of(shape: tuple[int, ...], kind: Kind) -> int:
 
 
 def describe_mixture(
-    tensors: Sequence[tuple[str, tuple[int, ...]]], layers: int, quant: str, importance: int
+    tensors: Sequence[tuple[str, tuple[int, ...]]],
+    layers: int,
+    quant: str,
+    importance: int,
+    largest_error: float,
 ) -> LanguageWeights:
-    """Say what a mixture does to the tensors (name, shape) of a model, for the manifest."""
+    """Say what a mixture does to the tensors (name, shape) of a model, for the manifest.
+
+    `importance` and `largest_error` are written into it as they are.
+    """
     mixture = MIXTURES[quant]
     kinds = {name: kind_of(name, shape, layers, quant) for name, shape in tensors}
     groups: dict[tuple[Kind, str], list[str]] = {}
@@ -113,7 +120,9 @@ def describe_mixture(
     higher = tuple(
         Higher(tuple(names), kind.name, reason) for (kind, reason), names in groups.items()
     )
-    return LanguageWeights(mixture.base.name, round(8 * stored / weights, 3), higher, importance)
+    return LanguageWeights(
+        mixture.base.name, round(8 * stored / weights, 3), higher, largest_error, importance
+    )
 
 
 def quantise_rows(rows: Rows, kind: Kind, importance: Rows | None = None) -> Packed:

@@ -255,4 +255,3 @@ def _eager(checkpoint: Checkpoint) -> Any:
     config = text.__class__.from_dict(text.to_dict())
     config._attn_implementation = "eager"
     return config
-

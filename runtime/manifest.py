@@ -110,6 +110,8 @@ class LanguageWeights:
     bits_per_weight: float
     """Over all of its weights."""
     higher: tuple[Higher, ...]
+    largest_error: float
+    """‖stored - original‖ / ‖original‖ of the worst tensor, over rows read back from the file."""
     importance: int
     """Calibration prompts the importance matrix was measured on; 0: none was used."""
 

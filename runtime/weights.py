@@ -78,15 +78,19 @@ class Weights:
             if tensor.offset + tensor.bytes > len(self._map):
                 raise BundleError(f"{path} ends inside {name}: it is cut off; export it again")
 
-    def rows(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Dequantise rows of the token-embedding table: float32 [T, d], not scaled by √d."""
+    def rows(self, numbers: Sequence[int], name: str = EMBEDDING_TABLE) -> npt.NDArray[np.float32]:
+        """Dequantise rows of a tensor: float32 [rows, columns]; a vector is one row.
+
+        By default of the token-embedding table, by token, not scaled by √d.
+        """
         from gguf import GGMLQuantizationType
         from gguf.quants import dequantize
 
-        table = self.tensors[EMBEDDING_TABLE]
-        stride = table.bytes // table.shape[0]
+        table = self.tensors[name]
+        count = table.shape[0] if len(table.shape) > 1 else 1
+        stride = table.bytes // count
         packed = np.frombuffer(self._map, np.uint8, table.bytes, table.offset)
-        chosen = packed.reshape(table.shape[0], stride)[np.asarray(tokens, dtype=np.int64)]
+        chosen = packed.reshape(count, stride)[np.asarray(numbers, dtype=np.int64)]
         kind = GGMLQuantizationType(table.kind)
         plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
         data = chosen.view(plain[kind]) if kind in plain else chosen

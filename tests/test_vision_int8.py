@@ -163,10 +163,8 @@ def test_rows_of_one_sign_or_no_range_come_back_as_they_were() -> None:
     rows = [[0, 0, 0], [3, 3, 3], [2, 2.5, 3], [-2, -1, -2], [1e-39, 0, 0]]
     matrix = np.array(rows, np.float32)
     integers, scale, zero_point = to_uint8(matrix)
-    assert (
-        np.abs((integers.astype(np.float32) - zero_point[:, None]) * scale[:, None] - matrix).max()
-        < 0.007
-    )
+    found = (integers.astype(np.float32) - zero_point[:, None]) * scale[:, None]
+    assert np.abs(found - matrix).max() < 0.007
 
 
 def test_every_weight_of_the_graph_is_one_of_the_checkpoints(plain: Checkpoint) -> None:
