@@ -24,7 +24,6 @@ import numpy.typing as npt
 from uservlm.converters.cases import Case
 from uservlm.converters.errors import ParityError
 from uservlm.converters.vision_onnx import Features, mean_token_cosine
-from uservlm.runtime.adapters import NO_ADAPTER
 from uservlm.runtime.manifest import Agreement, Parity, Precision
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 Logits = npt.NDArray[np.float32]
 """float32 [rows of the embedding table], before the softmax."""
 
-ANSWER_TOKENS = 24
-"""Longest answer that is compared; the whole of a short one, the beginning of a long one."""
 FAITHFUL = 0.95
 """Agreement at which `attention="auto"` may take resident."""
 
@@ -84,8 +81,8 @@ def ask(
     users: Sequence[UserEmbedding],
     attention: Mode,
     done: Done,
-    adapter: str = NO_ADAPTER,
-    limit: int = ANSWER_TOKENS,
+    adapter: str,
+    limit: int,
 ) -> list[Reply]:
     """Let the bundle answer, greedily, and keep the logits of every position.
 
@@ -95,7 +92,7 @@ def ask(
         users: by the number of the case's picture.
         attention: exact or resident.
         done: called with 1 after each case.
-        adapter: a kept one, by name.
+        adapter: a kept one, by name, or NO_ADAPTER.
         limit: positions looked at, at most.
     """
     replies = []

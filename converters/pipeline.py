@@ -51,9 +51,9 @@ def export(options: ExportOptions, steps: Steps | None = None) -> Path:
 def _run(task: Task) -> None:
     """Go through all steps, those that serve others inside them."""
     shape = task.checkpoint.shape
-    need = disk_need(shape, task.options, task.cases)
+    need = disk_need(shape, task.options)
     check_disk(task.options.out, need - task.bench.held_bytes, "the export")
-    task.steps.plan(estimate(shape, task.options, task.cases))
+    task.steps.plan(estimate(shape, task.options))
     features = look(task)
     vision = make_vision(task, features)
     language = make_language(task, features)

@@ -7,6 +7,7 @@ as much faster or slower as its finished steps turn out to be; `progress.py` cor
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 from uservlm.converters import names
 from uservlm.converters.calibration import calibration_folder
@@ -14,16 +15,12 @@ from uservlm.converters.cases import PICTURES
 from uservlm.converters.language_gguf import tensors
 from uservlm.converters.names import Shape
 from uservlm.converters.options import ExportOptions
-from uservlm.converters.parity import ANSWER_TOKENS
 from uservlm.converters.proof import TOKENS
 from uservlm.converters.quantise import bytes_of, kind_of
 from uservlm.runtime.adapters import NO_ADAPTER
 
 SMALL = 50_000_000
 """Weights below which one thread computes: on a busy machine two were ten times slower."""
-SMALL_CASES, LARGE_CASES = 16, 4
-"""Pairs of picture and question a bundle is compared on when nobody says how many: at full size
-one costs the original half a minute, and `uservlm verify --cases 32` can be run over night."""
 PROMPT = 40
 """Tokens of a question and the text around it, about."""
 HEADER = 16_000_000
@@ -35,9 +32,33 @@ IMPORTANCE, BUNDLE = "importance matrix (transformers)", "asking the bundle"
 """What steps are called while they run."""
 
 
-def parity_cases(shape: Shape) -> int:
-    """Give how many cases a shape is compared on by default."""
-    return SMALL_CASES if names.weights(shape) < SMALL else LARGE_CASES
+@dataclass(frozen=True)
+class Effort:
+    """How much is asked to prove a bundle."""
+
+    cases: int
+    """Pairs of picture and question."""
+    tokens: int
+    """Of each answer, at most: the whole of a short one, the beginning of a long one."""
+
+    @property
+    def pictures(self) -> int:
+        """Drawn people that are looked at."""
+        return min(self.cases, PICTURES)
+
+
+SMALL_EFFORT, LARGE_EFFORT = Effort(cases=16, tokens=24), Effort(cases=2, tokens=12)
+
+
+def effort(shape: Shape, cases: int | None = None) -> Effort:
+    """Choose by size, unless the caller says how many cases.
+
+    At full size a case costs the original half a minute and the bundle as much; `uservlm verify
+    --cases 32` can be run over night.
+    """
+    small = names.weights(shape) < SMALL
+    chosen = SMALL_EFFORT if small else LARGE_EFFORT
+    return replace(chosen, cases=cases or chosen.cases)
 
 
 def language_bytes(shape: Shape, quant: str) -> int:
@@ -59,14 +80,14 @@ def bundle_bytes(shape: Shape, quant: str, vision: str) -> int:
     return language_bytes(shape, quant) + vision_bytes(shape, vision) + 2 * HEADER
 
 
-def disk_need(shape: Shape, options: ExportOptions, cases: int) -> int:
+def disk_need(shape: Shape, options: ExportOptions) -> int:
     """Give the most that lies on the disk at once while a bundle is made, in bytes.
 
     Besides the bundle: user embeddings, and the logits that both sides answered with.
     """
-    sides = 2 * (1 + len(options.kept))
-    logits = sides * cases * ANSWER_TOKENS * shape.rows * 4
-    features = PICTURES * (shape.image_tokens + TOKENS) * shape.width * 4
+    asked, sides = effort(shape, options.cases), 2 * (1 + len(options.kept))
+    logits = sides * asked.cases * asked.tokens * shape.rows * 4
+    features = asked.pictures * (shape.image_tokens + TOKENS) * shape.width * 4
     return bundle_bytes(shape, options.quant, options.vision) + logits + features
 
 
@@ -99,11 +120,12 @@ VISION_FLOPS = 7e11
 """Of the int8 vision encoder."""
 
 
-def estimate(shape: Shape, options: ExportOptions, cases: int) -> list[tuple[str, float]]:
+def estimate(shape: Shape, options: ExportOptions) -> list[tuple[str, float]]:
     """Give the steps of an export in order, each with the seconds it takes on two cores."""
-    look = PICTURES * vision_operations(shape) / FLOPS + 2
-    ask = [(BUNDLE, _asking_seconds(shape, options, cases) * (1 + len(options.kept)))]
-    ask += [(words, _original_seconds(shape, cases)) for words in _originals(options)]
+    asked = effort(shape, options.cases)
+    look = asked.pictures * vision_operations(shape) / FLOPS + 2
+    ask = [(BUNDLE, _asking_seconds(shape, options.quant, asked) * (1 + len(options.kept)))]
+    ask += [(words, _original_seconds(shape, asked.cases)) for words in _originals(options)]
     first = [(LOOKING, look), (VISION, _vision_seconds(shape, options))]
     if options.importance:
         first.append((IMPORTANCE, _original_seconds(shape, options.importance)))
@@ -127,7 +149,9 @@ def _vision_seconds(shape: Shape, options: ExportOptions) -> float:
     stored = vision_bytes(shape, "fp32")
     if options.vision == "fp32":
         return 2 + stored / 1e8
-    pictures = len(calibration_folder(options.calibration).files) or PICTURES
+    pictures = (
+        len(calibration_folder(options.calibration).files) or effort(shape, options.cases).pictures
+    )
     measured = pictures * vision_operations(shape) / VISION_FLOPS
     own = pictures * vision_operations(shape) / FLOPS if options.calibration else 0
     return 2 + stored / 2e8 + measured + own
@@ -142,16 +166,16 @@ def _language_seconds(shape: Shape, options: ExportOptions) -> float:
     )
 
 
-def _asking_seconds(shape: Shape, options: ExportOptions, cases: int) -> float:
+def _asking_seconds(shape: Shape, quant: str, asked: Effort) -> float:
     """Every case is prefilled exactly; each picture becomes resident once."""
     tokens = shape.image_tokens + PROMPT
-    prefills = cases + min(cases, PICTURES)
-    decode = 2 * cases * ANSWER_TOKENS * language_bytes(shape, options.quant) / DECODE
+    prefills = asked.cases + asked.pictures
+    decode = 2 * asked.cases * asked.tokens * language_bytes(shape, quant) / DECODE
     return prefills * prefill_operations(shape, tokens) / PREFILL + decode + 1
 
 
 def _original_seconds(shape: Shape, cases: int) -> float:
-    tokens = shape.image_tokens + PROMPT + ANSWER_TOKENS
+    tokens = shape.image_tokens + PROMPT
     reading = names.weights(shape, names.LANGUAGE) * 2 / 5e8
     return cases * prefill_operations(shape, tokens) / FLOPS + reading + 1
 

@@ -41,12 +41,17 @@ class Proof:
 
     features: Half
     """User embeddings of the drawn pictures, float16 [pictures, at most TOKENS, d]."""
+    limit: int
+    """Tokens of an answer, at most."""
     said: Mapping[str, Said]
     """By adapter; NO_ADAPTER is the bundle with none."""
 
     def save(self, folder: Path) -> Path:
         """Write `proof.npz` into a bundle's folder and give the file."""
-        arrays: dict[str, npt.NDArray[np.generic]] = {"features": self.features}
+        arrays: dict[str, npt.NDArray[np.generic]] = {
+            "features": self.features,
+            "limit": np.array(self.limit),
+        }
         for name, said in self.said.items():
             lengths = [len(answer) for answer in said.answers]
             flat = [token for answer in said.answers for token in answer]
@@ -61,6 +66,7 @@ def make_proof(
     features: Sequence[Features],
     original: Mapping[str, Sequence[Logits]],
     replies: Mapping[str, Sequence[Reply]],
+    limit: int,
 ) -> Proof:
     """Keep what is needed to ask again.
 
@@ -68,6 +74,7 @@ def make_proof(
         features: the original's, float32 [N, d] per drawn picture.
         original: per adapter and case, float32 [positions, rows].
         replies: the bundle's, per adapter and case.
+        limit: tokens that were looked at of each answer.
     """
     said = {
         name: Said(
@@ -76,7 +83,7 @@ def make_proof(
         )
         for name in original
     }
-    return Proof(np.stack([spread(one) for one in features]).astype(np.float16), said)
+    return Proof(np.stack([spread(one) for one in features]).astype(np.float16), limit, said)
 
 
 def spread(features: Features) -> Features:
@@ -96,7 +103,7 @@ def read_proof(folder: Path) -> Proof:
         with np.load(path, allow_pickle=False) as arrays:
             names = [key.removesuffix("/first") for key in arrays if key.endswith("/first")]
             said = {name: _said(arrays, name) for name in names}
-            return Proof(arrays["features"], said)
+            return Proof(arrays["features"], int(arrays["limit"]), said)
     except FileNotFoundError as error:
         raise BundleError(
             f"{path} is missing: give the original with --reference, or export the bundle again"

@@ -37,6 +37,7 @@ from uservlm.converters.workbench import Finished
 from uservlm.runtime.adapters import NO_ADAPTER
 from uservlm.runtime.bundle import record_file
 from uservlm.runtime.manifest import (
+    ENOUGH,
     Adapter,
     Agreement,
     Manifest,
@@ -93,10 +94,12 @@ def ask_bundle(task: Task, manifest: Manifest, features: list[Features]) -> Answ
     said = (NO_ADAPTER, *task.kept)
 
     def make(folder: Path) -> JSON:
-        cases = calibration_cases(task.cases)
+        cases = calibration_cases(task.effort.cases)
         total, threads = 2 * len(cases) * len(said), 1 if task.small else None
         with task.steps.step(BUNDLE, total) as done:
-            found = ask_models(task.bench.bundle, features, cases, said, done, threads)
+            found = ask_models(
+                task.bench.bundle, features, cases, said, done, task.effort.tokens, threads
+            )
         for name, replies in found.replies.items():
             _save(folder / f"{name}.npz", replies)
         return {
@@ -105,7 +108,9 @@ def ask_bundle(task: Task, manifest: Manifest, features: list[Features]) -> Answ
             "resident": {name: asdict(one) for name, one in found.resident.items()},
         }
 
-    key = task.key(files=_sums(manifest), cases=task.cases, template=manifest.prompt.template)
+    key = task.key(
+        files=_sums(manifest), effort=asdict(task.effort), template=manifest.prompt.template
+    )
     step = task.step(BUNDLE, "answers", key, make)
     texts = step.result["texts"]
     return Answers(
@@ -138,7 +143,9 @@ def finish(
     }
     for name, one in parity.items():
         check(one, f"the bundle with adapter {name}" if name != NO_ADAPTER else "the bundle")
-    proof = make_proof(features, original, answers.replies).save(task.bench.bundle)
+    proof = make_proof(features, original, answers.replies, task.effort.tokens).save(
+        task.bench.bundle
+    )
     adapters = {
         name: replace(adapter, parity=parity[name], resident=answers.resident[name])
         for name, adapter in manifest.adapters.items()
@@ -154,12 +161,20 @@ def finish(
     _report(task, parity, answers.resident)
 
 
+def verdict(resident: Agreement) -> str:
+    """Say what follows from an agreement."""
+    if resident.cases < ENOUGH:
+        return f"{ENOUGH} cases would decide (uservlm verify --record), exact stays the default"
+    return "faithful" if resident.faithful else "not faithful, exact stays the default"
+
+
 def ask_models(
     bundle: Path,
     features: Sequence[Features],
     cases: Sequence[Case],
     said: Sequence[str],
     done: Done,
+    limit: int,
     threads: int | None = None,
 ) -> Answers:
     """Ask a bundle all cases, exactly and resident, with each adapter of `said`.
@@ -170,19 +185,24 @@ def ask_models(
         cases: what is asked.
         said: names of adapters; NO_ADAPTER for the weights as they are.
         done: called with 1 after each answer.
+        limit: tokens of each answer, at most.
         threads: None lets the runtime choose.
     """
     from uservlm.runtime import UserVLM
 
-    # Resident has room for both; the hashes in the manifest were taken a moment ago.
-    with UserVLM.load(bundle, attention="resident", threads=threads, verify=False) as vlm:
-        users = [vlm.encode(picture) for picture in calibration_pictures()]
-        exact = {name: ask(vlm, cases, users, "exact", done, adapter=name) for name in said}
+    # Resident has room for both; the hashes in the manifest were taken a moment ago; weights that
+    # are not repacked lie in memory once, which is what fits beside everything else.
+    with UserVLM.load(
+        bundle, attention="resident", threads=threads, repack=False, verify=False
+    ) as vlm:
+        seen = 1 + max(case.picture for case in cases)
+        users = [vlm.encode(picture) for picture in calibration_pictures()[:seen]]
+        exact = {name: ask(vlm, cases, users, "exact", done, name, limit) for name in said}
         resident = {
-            name: agree(exact[name], ask(vlm, cases, users, "resident", done, adapter=name))
+            name: agree(exact[name], ask(vlm, cases, users, "resident", done, name, limit))
             for name in said
         }
-    return Answers(lowest_cosine(features, users), exact, resident)
+    return Answers(lowest_cosine(features[:seen], users), exact, resident)
 
 
 def _original_of(
@@ -213,7 +233,6 @@ def _original_of(
 def _report(task: Task, parity: dict[str, Parity], resident: dict[str, Agreement]) -> None:
     for name, one in parity.items():
         again = resident[name]
-        verdict = "faithful" if again.faithful else "not faithful, exact stays the default"
         task.steps.say(
             f"{heading(name)}parity over {one.cases} cases, "
             f"{one.answer_positions} tokens: vision cosine {one.vision_cosine:.5f}, "
@@ -223,7 +242,7 @@ def _report(task: Task, parity: dict[str, Parity], resident: dict[str, Agreement
         task.steps.say(
             f"{heading(name)}resident against exact: "
             f"same first token {again.first_token_top1:.0%}, "
-            f"ROUGE-1 {again.rouge1:.3f}: {verdict}"
+            f"ROUGE-1 {again.rouge1:.3f}: {verdict(again)}"
         )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +16,7 @@ from uservlm.converters.cases import calibration_cases, calibration_pictures
 from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.describe import Recipe, read_pixels
 from uservlm.converters.options import ExportOptions
-from uservlm.converters.plan import SMALL, parity_cases
+from uservlm.converters.plan import SMALL, Effort, effort
 from uservlm.converters.progress import Steps
 from uservlm.converters.reference import Asked, Tokenizer
 from uservlm.converters.vision_onnx import Features, Pixels
@@ -47,10 +46,10 @@ class Task:
         """Whether threads would spend longer waiting for each other than computing."""
         return names.weights(self.checkpoint.shape) < SMALL
 
-    @cached_property
-    def cases(self) -> int:
-        """How many pairs are compared."""
-        return self.options.cases or parity_cases(self.checkpoint.shape)
+    @property
+    def effort(self) -> Effort:
+        """How much is asked to prove the bundle."""
+        return effort(self.checkpoint.shape, self.options.cases)
 
     def key(self, **more: Any) -> JSON:
         """Give what every step depends on, and what this one does beside."""
@@ -89,7 +88,9 @@ class Task:
     def pixels(self) -> list[Pixels]:
         """Give the drawn pictures as the checkpoint wants them."""
         spec = read_pixels(self.checkpoint)
-        return [to_pixels(picture, spec) for picture in calibration_pictures()]
+        return [
+            to_pixels(picture, spec) for picture in calibration_pictures()[: self.effort.pictures]
+        ]
 
 
 def step_name(adapter: str) -> str:

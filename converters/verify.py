@@ -72,7 +72,7 @@ def repeat(path: Path, done: Done = lambda count: None) -> list[Repeat]:
 
     bundle = open_bundle(path)
     proof = read_proof(path)
-    with UserVLM.load(path, attention="exact", verify=False) as vlm:
+    with UserVLM.load(path, attention="exact", repack=False, verify=False) as vlm:
         users = [vlm.encode(picture) for picture in calibration_pictures()[: len(proof.features)]]
         cosine = min(
             mean_token_cosine(theirs.astype(np.float32), spread(user.features))
@@ -81,7 +81,7 @@ def repeat(path: Path, done: Done = lambda count: None) -> list[Repeat]:
         found = []
         for name, said in proof.said.items():
             cases = calibration_cases(len(said.answers))
-            replies = ask(vlm, cases, users, "exact", done, adapter=name)
+            replies = ask(vlm, cases, users, "exact", done, name, proof.limit)
             found.append(_compare(bundle, name, cosine, said, replies))
     return found
 

@@ -7,6 +7,7 @@ thresholds are `parity.py`'s.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from uservlm.converters.adapters import LoraAdapter
@@ -15,7 +16,7 @@ from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.describe import read_pixels
 from uservlm.converters.errors import CheckpointError
 from uservlm.converters.parity import compare, thresholds
-from uservlm.converters.plan import BUNDLE, LOOKING, original_words
+from uservlm.converters.plan import BUNDLE, LOOKING, effort, original_words
 from uservlm.converters.progress import Steps
 from uservlm.converters.proving import ask_models
 from uservlm.converters.reference import Asked, Tokenizer, embed, logits
@@ -23,7 +24,7 @@ from uservlm.converters.sources import Wanted, find, open_all
 from uservlm.runtime.adapters import NO_ADAPTER, choose
 from uservlm.runtime.bundle import Bundle, open_bundle
 from uservlm.runtime.image import to_pixels
-from uservlm.runtime.manifest import Agreement, Parity
+from uservlm.runtime.manifest import MANIFEST_FILE, Agreement, Parity
 
 
 def hold_against(
@@ -51,9 +52,9 @@ def hold_against(
     pixels = [to_pixels(picture, spec) for picture in calibration_pictures()]
     with steps.step(LOOKING, len(pixels)) as done:
         features = embed(checkpoint, pixels, done)
-    said = (NO_ADAPTER, *kept)
+    said, limit = (NO_ADAPTER, *kept), effort(checkpoint.shape, cases).tokens
     with steps.step(BUNDLE, 2 * len(asked) * len(said)) as done:
-        answers = ask_models(path, features, asked, said, done)
+        answers = ask_models(path, features, asked, said, done, limit)
     tokenizer, prompt = Tokenizer(checkpoint), bundle.manifest.prompt
     limits, found = thresholds(bundle.manifest.precision), {}
     for name, replies in answers.replies.items():
@@ -70,6 +71,26 @@ def hold_against(
         figures = compare(theirs, replies, answers.cosine, limits)
         found[name] = (figures, answers.resident[name])
     return found
+
+
+def record(path: Path, found: Mapping[str, tuple[Parity, Agreement]]) -> None:
+    """Write newly measured figures into the bundle's manifest, whole or not at all.
+
+    Raises:
+        BundleError: it is no bundle any more.
+    """
+    manifest = open_bundle(path, verify=False).manifest
+    parity, resident = found[NO_ADAPTER]
+    adapters = {
+        name: replace(adapter, parity=found[name][0], resident=found[name][1])
+        if name in found
+        else adapter
+        for name, adapter in manifest.adapters.items()
+    }
+    whole = replace(manifest, parity=parity, resident=resident, adapters=adapters)
+    draft = path / f".{MANIFEST_FILE}.draft"
+    draft.write_text(whole.to_json(), encoding="utf-8")
+    draft.replace(path / MANIFEST_FILE)
 
 
 def _check_same(bundle: Bundle, checkpoint: Checkpoint, kept: Mapping[str, LoraAdapter]) -> None:

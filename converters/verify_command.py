@@ -16,6 +16,7 @@ from uservlm.converters.parity import check
 from uservlm.converters.plan import BUNDLE, heading
 from uservlm.converters.progress import Steps
 from uservlm.converters.proof import read_proof
+from uservlm.converters.proving import verdict
 from uservlm.converters.verify import Repeat, check_repeats, questions_in, repeat
 from uservlm.runtime.manifest import Agreement, Parity
 
@@ -24,7 +25,7 @@ def verify(options: argparse.Namespace) -> None:
     """Prove a bundle again and print the figures.
 
     Args:
-        options: bundle, reference, revision, adapters, kept, cases and json of the command line.
+        options: bundle, reference, revision, adapters, kept, cases, record and json.
 
     Raises:
         BundleError, CheckpointError: see `repeat` and `hold_against`.
@@ -38,7 +39,7 @@ def verify(options: argparse.Namespace) -> None:
         check_repeats(repeats)
         return
     from uservlm.converters.sources import Wanted
-    from uservlm.converters.verify_against import hold_against
+    from uservlm.converters.verify_against import hold_against, record
 
     wanted = Wanted(
         options.reference, options.revision, tuple(options.adapters), dict(options.kept)
@@ -51,6 +52,8 @@ def verify(options: argparse.Namespace) -> None:
     _print(options, records, _measured(found))
     for name, (parity, _) in found.items():
         check(parity, f"{heading(name)}the bundle")
+    if options.record:
+        record(path, found)
 
 
 def _print(
@@ -80,5 +83,5 @@ def _measured(found: Mapping[str, tuple[Parity, Agreement]]) -> Iterator[str]:
         )
         yield (
             f"{heading(name)}resident against exact: same first token "
-            f"{resident.first_token_top1:.0%}, ROUGE-1 {resident.rouge1:.3f}"
+            f"{resident.first_token_top1:.0%}, ROUGE-1 {resident.rouge1:.3f}: {verdict(resident)}"
         )

@@ -86,11 +86,13 @@ def inspect(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """Prove a bundle again: with --reference against the original, else against its own record."""
+    if options.record and options.reference is None:
+        raise RequestError("--record needs --reference: only the original gives new figures")
     try:
         from uservlm.converters.verify_command import verify as prove
     except ModuleNotFoundError as error:
         raise RequestError(
-            f"{error}: this needs what converts, pip install 'uservlm[convert]'"
+            f"{error}: pip install 'uservlm[draw]', or 'uservlm[convert]' with --reference"
         ) from error
     prove(options)
 
@@ -238,6 +240,7 @@ def _add_original(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=ADAPTER", help="one that the bundle keeps apart, to be checked too",
     )  # fmt: skip
     add("--cases", type=int, default=4, metavar="N", help="1 to 32, with --reference; default: 4")
+    add("--record", action="store_true", help="write the figures into the manifest")
 
 
 def _named(text: str) -> tuple[str, str]:

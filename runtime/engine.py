@@ -80,6 +80,7 @@ class UserVLM:
         adapter: str | None = None,
         threads: int | None = None,
         context: int | None = None,
+        repack: bool = True,
         verify: bool = True,
     ) -> UserVLM:
         """Open a bundle.
@@ -90,6 +91,8 @@ class UserVLM:
             adapter: one that the bundle keeps apart, for questions that ask for none of their own.
             threads: to compute with; None takes one for each physical core this process may use.
             context: KV cells for prefix, answer and residents; None takes `room.plan_room`'s.
+            repack: copy the language model's weights into an order made for this processor; without
+                it they lie in memory once, as pages of the file that the system may drop.
             verify: compare the SHA-256 of every file with the manifest's.
 
         Raises:
@@ -108,7 +111,7 @@ class UserVLM:
         weights.expect(architecture)
         adapters = check_adapters(bundle)
         vision = VisionEncoder(bundle.vision, architecture, count)
-        language = LanguageModel(bundle.language, room, count)
+        language = LanguageModel(bundle.language, room, count, repack=repack)
         for name, file in adapters.items():
             language.load_adapter(name, file)
         prefiller = Prefiller(language, weights, room.sequences)

@@ -41,20 +41,21 @@ PENALTY_WINDOW: Final = 64
 class LanguageModel:
     """A GGUF model with one context whose KV cells are shared by all sequences."""
 
-    def __init__(self, path: Path, room: Room, threads: int) -> None:
+    def __init__(self, path: Path, room: Room, threads: int, *, repack: bool = True) -> None:
         """Load the model.
 
         Args:
             path: `language.gguf`, already checked by `weights.py`.
             room: sizes of the context; llama.cpp rounds the cells up.
             threads: for prefill and decoding.
+            repack: copy weights into an order made for this processor, beside the mapped file.
 
         Raises:
             BundleError: llama.cpp refuses the file.
             EngineError: there is not enough memory for the context.
         """
         self._lib = lib = _library()
-        model = lib.llama_model_load_from_file(str(path).encode(), _model_params(lib, room))
+        model = lib.llama_model_load_from_file(str(path).encode(), _model_params(lib, room, repack))
         if not model:
             raise BundleError(
                 f"{path}: llama.cpp cannot load it ({_last_error()}); export the bundle again"
@@ -262,8 +263,9 @@ class Sampler:
         self._language.decode_tokens((token,), self._sequence, causal=True)
 
 
-def _model_params(lib: ModuleType, room: Room) -> Any:
+def _model_params(lib: ModuleType, room: Room, repack: bool) -> Any:
     params = lib.llama_model_default_params()
+    params.use_extra_bufts = repack
     params.n_gpu_layers = 0
     if b"AMX_INT8 = 1" in lib.llama_print_system_info():
         # GCC 12 miscompiles ggml's AMX code: the first quantised block would end the process

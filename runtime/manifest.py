@@ -21,6 +21,10 @@ FORMAT = 2
 MANIFEST_FILE = "manifest.json"
 
 
+ENOUGH = 16
+"""Cases below which an agreement decides nothing: two that agree by chance are soon found."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where the weights come from."""
@@ -182,8 +186,8 @@ class Agreement:
 
     @property
     def faithful(self) -> bool:
-        """Whether resident may stand in for exact."""
-        return min(self.first_token_top1, self.rouge1) >= self.threshold
+        """Whether resident may stand in for exact: good figures over ENOUGH cases."""
+        return self.cases >= ENOUGH and min(self.first_token_top1, self.rouge1) >= self.threshold
 
 
 @dataclass(frozen=True)

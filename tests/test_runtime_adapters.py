@@ -36,7 +36,7 @@ LORAS: dict[str, dict[str, Any]] = {
     "fair": {"use_rslora": True, "r": 8, "rank_pattern": {"q_proj": 2}},
     "brief": {"target_modules": ATTENTION},
 }
-FAITHFUL = Agreement(4, 1.0, 0.0, 1.0, 0.95)
+FAITHFUL = Agreement(16, 1.0, 0.0, 1.0, 0.95)
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from uservlm.converters.errors import CheckpointError, ParityError  # noqa: E402
 from uservlm.converters.plan import (  # noqa: E402
     bundle_bytes,
     disk_need,
+    effort,
     estimate,
-    parity_cases,
     prefill_operations,
     vision_operations,
 )
@@ -31,7 +31,7 @@ from uservlm.converters.verify import check_repeats, repeat  # noqa: E402
 from uservlm.converters.verify_against import hold_against  # noqa: E402
 from uservlm.runtime.__main__ import main  # noqa: E402
 from uservlm.runtime.adapters import NO_ADAPTER  # noqa: E402
-from uservlm.runtime.bundle import LANGUAGE_FILE, PROOF_FILE, VISION_FILE, record_file  # noqa: E402
+from uservlm.runtime.bundle import LANGUAGE_FILE, PROOF_FILE, VISION_FILE, open_bundle, record_file  # noqa: E402
 from uservlm.runtime.errors import BundleError  # noqa: E402
 from uservlm.runtime.manifest import MANIFEST_FILE  # noqa: E402
 
@@ -81,7 +81,7 @@ def test_another_model_under_the_same_manifest_is_found_out(
 def test_the_proof_is_small_and_holds_no_picture(tiny_bundle: Path) -> None:
     proof = read_proof(tiny_bundle)
     with np.load(tiny_bundle / PROOF_FILE) as arrays:
-        assert set(arrays) == {"features", "none/first", "none/lengths", "none/answers"}
+        assert set(arrays) == {"features", "limit", "none/first", "none/lengths", "none/answers"}
     assert proof.features.dtype == np.float16 and proof.features.shape[1] <= 256
 
 
@@ -119,6 +119,22 @@ def test_the_original_is_asked_with_other_cases(tiny_bundle: Path, tiny_checkpoi
     assert parity.answer_kl < 1e-4
 
 
+def test_new_figures_are_recorded_and_decide(copy: Path, tiny_checkpoint: Path) -> None:
+    """Four cases say nothing about resident, sixteen do."""
+    before = open_bundle(copy).manifest
+    assert before.resident is not None and not before.resident.faithful
+    command = ["verify", str(copy), "--reference", str(tiny_checkpoint), "--cases", "16"]
+    assert main(command) == 0
+    assert open_bundle(copy).manifest == before
+    assert main([*command, "--record"]) == 0
+    after = open_bundle(copy).manifest
+    assert after.parity is not None and after.resident is not None
+    assert (after.parity.cases, after.resident.cases) == (16, 16)
+    assert after.resident.faithful == (
+        min(after.resident.first_token_top1, after.resident.rouge1) >= after.resident.threshold
+    )
+
+
 def test_another_original_is_refused(tiny_bundle: Path, make_checkpoint: MakeCheckpoint) -> None:
     with pytest.raises(CheckpointError, match=r"another checkpoint .*square"):
         hold_against(tiny_bundle, Wanted(make_checkpoint("small")), 2, Steps(quiet=True))
@@ -132,11 +148,11 @@ def test_what_an_export_takes_follows_from_the_shape(make_checkpoint: MakeCheckp
     shape = small.architecture.shape(257216)
     options = ExportOptions("x", Path("y"))
     assert 1.9e9 < bundle_bytes(shape, "q4_k_m", "int8") < 2.4e9
-    assert bundle_bytes(shape, "q4_k_m", "int8") < disk_need(shape, options, 4) < 3e9
-    assert parity_cases(shape) < 16
+    assert bundle_bytes(shape, "q4_k_m", "int8") < disk_need(shape, options) < 3e9
+    assert effort(shape).cases < 16
     assert 0.9e12 < vision_operations(shape) < 1.1e12
     assert 4.2e12 < prefill_operations(shape, 1084) < 5e12
-    steps = dict(estimate(shape, options, 4))
+    steps = dict(estimate(shape, options))
     assert 200 < sum(steps.values()) < 600
     large = find("paligemma2-10b-448").architecture.shape(257216)
-    assert sum(dict(estimate(large, options, 4)).values()) > 3 * sum(steps.values())
+    assert sum(dict(estimate(large, options)).values()) > 3 * sum(steps.values())
