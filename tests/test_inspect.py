@@ -59,7 +59,7 @@ MANIFEST = Manifest(
     versions={},
     parity=PARITY,
     resident=Agreement(4, 0.5, 0.1, 0.625, 0.95),
-    language=LanguageWeights("Q4_K", 4.85, (Higher(("v", "w"), "Q6_K", "it hurts"),), 0),
+    language=LanguageWeights("Q4_K", 4.85, (Higher(("v", "w"), "Q6_K", "it hurts"),), 0.08, 0),
     vision=VisionWeights(
         8, False, 0.91, 0.9991, 0.99, 0.999, 162, ("a.fc1", "b.fc2", "c", "d"), 40_000
     ),
