@@ -37,7 +37,7 @@ def look(task: Task) -> list[Features]:
             found = embed(task.checkpoint, pixels, done)
         np.save(folder / "features.npy", np.stack(found))
 
-    step = task.step(LOOKING, "features", task.key(), make)
+    step = task.step(LOOKING, "features", task.key(pictures=task.pictures), make)
     return list(np.load(step.folder / "features.npy"))
 
 
@@ -60,7 +60,7 @@ def make_vision(task: Task, features: list[Features]) -> Finished[JSON]:
         precision = "fp32" if len(found.kept) == found.matrices else "int8"
         return {"precision": precision, "weights": asdict(found)}
 
-    key = task.key(precision=task.options.vision, calibration=own.key)
+    key = task.key(precision=task.options.vision, calibration=own.key, pictures=task.pictures)
     finished = task.step(VISION, "vision", key, make, ships=True)
     _report_vision(task, finished.result)
     return finished

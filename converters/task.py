@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from uservlm.converters import names
 from uservlm.converters.adapters import LoraAdapter
-from uservlm.converters.cases import calibration_cases, calibration_pictures
+from uservlm.converters.cases import PICTURES, calibration_cases, calibration_pictures
 from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.describe import Recipe, read_pixels
 from uservlm.converters.options import ExportOptions
@@ -51,6 +51,11 @@ class Task:
         """How much is asked to prove the bundle."""
         return effort(self.checkpoint.shape, self.options.cases)
 
+    @property
+    def pictures(self) -> int:
+        """How many drawn people are looked at: those that the cases and the prompts ask about."""
+        return max(self.effort.pictures, min(self.options.importance, PICTURES))
+
     def key(self, **more: Any) -> JSON:
         """Give what every step depends on, and what this one does beside."""
         return {
@@ -88,9 +93,7 @@ class Task:
     def pixels(self) -> list[Pixels]:
         """Give the drawn pictures as the checkpoint wants them."""
         spec = read_pixels(self.checkpoint)
-        return [
-            to_pixels(picture, spec) for picture in calibration_pictures()[: self.effort.pictures]
-        ]
+        return [to_pixels(picture, spec) for picture in calibration_pictures()[: self.pictures]]
 
 
 def step_name(adapter: str) -> str:

@@ -32,8 +32,8 @@ LOG_WARNING, LOG_ERROR, _CONTINUED = 3, 4, 5
 
 _WANTED = ("using full-size SWA cache", "fallback to CPU", "control-looking token")
 """Warnings about what is meant to be: a cache that `_context_params` asks for; adapters that stay
-unpacked beside packed weights, one warning a matrix; and Gemma's html tag `</s>`, which looks like a
-control token and ends no answer here (`ends`)."""
+unpacked beside packed weights, one warning a matrix; and Gemma's html tag `</s>`, which looks like
+a control token and ends no answer here (`ends`)."""
 
 PENALTY_WINDOW: Final = 64
 """Answer tokens that `repeat_penalty` looks back on, llama.cpp's own default."""

@@ -218,7 +218,7 @@ def test_a_wrong_weight_stops_the_export(
 
 
 @pytest.mark.parametrize("figure", ["vision_cosine", "answer_kl", "answer_top1"])
-@pytest.mark.parametrize("worse", [0.3, float("nan")])
+@pytest.mark.parametrize("worse", [0.4, float("nan")])
 def test_each_figure_can_stop_a_bundle(figure: str, worse: float) -> None:
     good = {"vision_cosine": 1.0, "answer_kl": 0.0, "answer_top1": 1.0}
     rest = {"first_token_kl": 9.0, "first_token_top1": 0.0, "greedy_agreement": 0.0}

@@ -92,7 +92,7 @@ def test_attention_is_by_name(vlm: UserVLM) -> None:
 def test_auto_follows_the_measurement(copy: Path) -> None:
     file = copy / MANIFEST_FILE
     data = json.loads(file.read_text())
-    figures = {"cases": 4, "first_token_top1": 0.99, "first_token_kl": 0.1, "rouge1": 0.96}
+    figures = {"cases": 16, "first_token_top1": 0.99, "first_token_kl": 0.1, "rouge1": 0.96}
     for threshold, wanted in ((0.95, "resident"), (0.97, "exact")):
         data["resident"] = {**figures, "threshold": threshold}
         file.write_text(json.dumps(data))
