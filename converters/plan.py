@@ -107,23 +107,23 @@ def heading(adapter: str) -> str:
 
 
 RATES: dict[str, float] = {
-    "F32": 4e8, "F16": 4e8, "Q8_0": 2.5e8, "Q4_0": 2.5e8, "Q5_0": 1e8, "Q6_K": 5.5e7, "Q4_K": 2.4e7,
+    "F32": 4e8, "F16": 4e8, "Q8_0": 1.5e8, "Q4_0": 1.5e8, "Q5_0": 1e8, "Q6_K": 5.5e7, "Q4_K": 2.1e7,
 }  # fmt: skip
 """Weights a second that are read and quantised, on both cores."""
-IMPORTANCE_RATES: dict[str, float] = {"Q4_0": 6e7, "Q4_K": 1.2e7}
+IMPORTANCE_RATES: dict[str, float] = {"Q4_0": 5e7, "Q4_K": 1.1e7}
 """The same with an importance matrix, where it makes a difference."""
-FLOPS = 1.6e11
-"""Of float32 matrix products in torch, a second."""
-PREFILL, DECODE = 4.5e11, 4e10
+LOOK, FOLLOW = 2e11, 2.4e11
+"""Operations a second of the original in torch, float32: the vision tower, the decoder layers."""
+PREFILL, DECODE = 2.7e11, 1e10
 """Of the bundle: operations a second in a prefill, bytes a second in decoding."""
-VISION_FLOPS = 7e11
-"""Of the int8 vision encoder."""
+INT8, WRITE = 3e11, 1.2e8
+"""Operations a second of the int8 vision encoder, bytes of float32 a second that become it."""
 
 
 def estimate(shape: Shape, options: ExportOptions) -> list[tuple[str, float]]:
     """Give the steps of an export in order, each with the seconds it takes on two cores."""
     asked = effort(shape, options.cases)
-    look = asked.pictures * vision_operations(shape) / FLOPS + 2
+    look = asked.pictures * vision_operations(shape) / LOOK + 2
     ask = [(BUNDLE, _asking_seconds(shape, options.quant, asked) * (1 + len(options.kept)))]
     ask += [(words, _original_seconds(shape, asked.cases)) for words in _originals(options)]
     first = [(LOOKING, look), (VISION, _vision_seconds(shape, options))]
@@ -152,9 +152,9 @@ def _vision_seconds(shape: Shape, options: ExportOptions) -> float:
     pictures = (
         len(calibration_folder(options.calibration).files) or effort(shape, options.cases).pictures
     )
-    measured = pictures * vision_operations(shape) / VISION_FLOPS
-    own = pictures * vision_operations(shape) / FLOPS if options.calibration else 0
-    return 2 + stored / 2e8 + measured + own
+    measured = pictures * vision_operations(shape) / INT8
+    own = pictures * vision_operations(shape) / LOOK if options.calibration else 0
+    return 2 + stored / WRITE + measured + own
 
 
 def _language_seconds(shape: Shape, options: ExportOptions) -> float:
@@ -171,13 +171,13 @@ def _asking_seconds(shape: Shape, quant: str, asked: Effort) -> float:
     tokens = shape.image_tokens + PROMPT
     prefills = asked.cases + asked.pictures
     decode = 2 * asked.cases * asked.tokens * language_bytes(shape, quant) / DECODE
-    return prefills * prefill_operations(shape, tokens) / PREFILL + decode + 1
+    return prefills * prefill_operations(shape, tokens) / PREFILL + decode + 5
 
 
 def _original_seconds(shape: Shape, cases: int) -> float:
     tokens = shape.image_tokens + PROMPT
-    reading = names.weights(shape, names.LANGUAGE) * 2 / 5e8
-    return cases * prefill_operations(shape, tokens) / FLOPS + reading + 1
+    reading = names.weights(shape, names.LANGUAGE) * 2 / 1e9
+    return cases * prefill_operations(shape, tokens) / FOLLOW + reading + 1
 
 
 def _originals(options: ExportOptions) -> list[str]:
