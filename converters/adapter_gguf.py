@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFWriter, Keys
 
+from uservlm.converters import names
 from uservlm.converters.adapters import LoraAdapter
 from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.errors import ConversionError
@@ -40,8 +41,7 @@ def write_adapter(adapter: LoraAdapter, checkpoint: Checkpoint, path: Path) -> N
         ConversionError: it changes something that is not a matrix of a language-model layer.
         CheckpointError: a value is not finite.
     """
-    entries = [entry for entry in tensors(checkpoint.shape) if entry.source in adapter.pairs]
-    _refuse_others(adapter, {entry.source for entry in entries if len(entry.shape) == 2})
+    entries = _check_kept(adapter, checkpoint.shape)
     first = adapter.pairs[entries[0].source]
     alpha = first.scale * first.rank
     writer = GGUFWriter(path, "gemma2")
@@ -61,6 +61,21 @@ def write_adapter(adapter: LoraAdapter, checkpoint: Checkpoint, path: Path) -> N
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def check_kept(adapter: LoraAdapter, shape: names.Shape) -> None:
+    """Make sure an adapter can be kept apart, by its headers alone.
+
+    Raises:
+        ConversionError: it changes something that is not a matrix of a language-model layer.
+    """
+    _check_kept(adapter, shape)
+
+
+def _check_kept(adapter: LoraAdapter, shape: names.Shape) -> list[Entry]:
+    entries = [entry for entry in tensors(shape) if entry.source in adapter.pairs]
+    _refuse_others(adapter, {entry.source for entry in entries if len(entry.shape) == 2})
+    return entries
 
 
 def _matrices(

@@ -137,6 +137,8 @@ def open_adapter(folder: Path, shape: names.Shape, source: str | None = None) ->
     file = folder / WEIGHTS_FILE
     if not folder.is_dir():
         raise CheckpointError(f"no folder {folder}: give one with {CONFIG_FILE} and {WEIGHTS_FILE}")
+    if not (folder / CONFIG_FILE).is_file() and (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder} is a checkpoint, not an adapter: give it with --model")
     if not file.is_file():
         raise CheckpointError(
             f"{folder} holds no {WEIGHTS_FILE} (pickled weights are not read): save it with a "

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from uservlm.converters import names
 from uservlm.converters.adapters import LoraAdapter, mole_reason
 from uservlm.converters.configuration import read_config, shape_of
-from uservlm.converters.errors import CheckpointError
+from uservlm.converters.errors import CheckpointError, TokenizerError
 from uservlm.converters.files import read_json, refuse_pointer
 from uservlm.converters.hub import ADAPTER_FILE, CONFIG_FILE, Origin, locate
 from uservlm.converters.shards import Place, Stored, equal, list_stored, read
 from uservlm.runtime.bundle import sha256
+from uservlm.runtime.manifest import MANIFEST_FILE
 
 if TYPE_CHECKING:
     import torch
@@ -86,13 +87,21 @@ def open_checkpoint(origin: Origin | Path) -> Checkpoint:
 
     Raises:
         CheckpointError: an adapter, damaged, not a PaliGemma 2, or tensors that do not match.
+        TokenizerError: there is none.
     """
     origin = origin if isinstance(origin, Origin) else locate(origin)
+    if (origin.folder / MANIFEST_FILE).is_file():
+        raise CheckpointError(f"{origin.folder} is a bundle already: give the checkpoint it is of")
     _refuse_adapter(origin)
     config = read_config(origin.folder / CONFIG_FILE)
-    for path in (origin.folder / name for name in TOKENIZER_FILES):
-        if path.is_file():
-            refuse_pointer(path)
+    words = [origin.folder / name for name in TOKENIZER_FILES]
+    words = [path for path in words if path.is_file()]
+    if not words:
+        raise TokenizerError(
+            f"{origin.folder} holds neither {' nor '.join(TOKENIZER_FILES)}: save the processor too"
+        )
+    for path in words:
+        refuse_pointer(path)
     shape = shape_of(config)
     places = match(origin.folder, list_stored(origin.folder), shape)
     _check_tied(places)

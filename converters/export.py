@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Export as the arguments say; 0 when the bundle is there, 2 when it could not be made."""
     given = _parser().parse_args(arguments)
     try:
+        from uservlm.converters.errors import ConversionError
         from uservlm.converters.options import ExportOptions
         from uservlm.converters.output import work_folder
         from uservlm.converters.pipeline import export
@@ -36,8 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = {name: value for name, value in vars(given).items() if value is not None}
     chosen.setdefault("out", BUNDLES / Path(chosen["model"]).name)
     chosen["adapters"] = tuple(chosen.get("adapters", ()))
+    names = [name for name, _ in chosen.get("kept", ())]
     chosen["kept"] = dict(chosen.get("kept", ()))
     try:
+        if len(names) > len(chosen["kept"]):
+            raise ConversionError(f"--keep-adapter: a name is given twice among {', '.join(names)}")
         export(ExportOptions(**chosen), Steps())
     except UserVLMError as error:
         print(f"export stopped: {error}", file=sys.stderr)
@@ -58,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="export.py",
+        allow_abbrev=False,
         description="Turn a PaliGemma 2 checkpoint into a bundle for the CPU and prove them equal.",
     )
     parser.add_argument(
@@ -131,4 +136,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # This folder stands first in sys.path, where its modules would shadow other top-level names.
     sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "converters"]
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # before there was anything to interrupt
+        print("export interrupted: nothing is left", file=sys.stderr)
+        sys.exit(130)

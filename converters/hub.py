@@ -94,8 +94,10 @@ def locate(model: str | Path, revision: str | None = None, *, fetch: bool = True
         there, exists = folder.is_dir(), folder.exists()
     if there:
         return _local(folder, revision)
+    if exists:
+        raise CheckpointError(f"{model} is a file: give the folder it lies in")
     parts = str(model).split("/")
-    if exists or folder.is_absolute() or len(parts) != 2 or Path(parts[0]).is_dir():
+    if folder.is_absolute() or len(parts) != 2 or Path(parts[0]).is_dir():
         raise CheckpointError(
             f"no folder {model}: give a checkpoint's folder or OWNER/NAME on the hub"
         )

@@ -29,8 +29,6 @@ from uservlm.models.prompt import TEMPLATE
 
 Result = TypeVar("Result")
 
-PLAIN = "{question}\n"
-"""PaliGemma's own prompt."""
 PARTS = (("vision", names.VISION), ("projector", names.PROJECTOR), ("language", names.LANGUAGE))
 GENERATIONS = {
     ("vision_tower.vision_model.", "language_model.model."): "before 4.52, saved up to 4.57",
@@ -85,7 +83,7 @@ class CheckpointFacts:
     vocabulary: int | None
     """Tokens of the tokenizer; the embedding table may have more rows."""
     prompt: str | None
-    """What its README.md hints that a question is wrapped in."""
+    """User-VLM's template, where README.md shows it; None: nothing is known."""
     bundles: dict[str, int]
     """Bytes a bundle will take, about, by its precisions."""
     adapter: AdapterFacts | None
@@ -120,8 +118,10 @@ def description(facts: CheckpointFacts) -> Iterator[tuple[str, str]]:
         yield "named as by", f"transformers {facts.naming}"
     if facts.vocabulary is not None:
         yield "tokenizer", f"{facts.vocabulary:,} tokens"
-    if facts.prompt is not None:
-        yield "prompt", f"{facts.prompt!r}, as README.md hints (--template)"
+    if facts.prompt is None:
+        yield "prompt", "not known: export takes User-VLM's, unless --template gives yours"
+    else:
+        yield "prompt", f"{facts.prompt!r}, by its README.md; export's default"
     for precision, size in facts.bundles.items():
         yield "bundle", f"{precision}: about {decimal(size)}"
     yield "exportable", "yes, as far as headers tell" if facts.exportable else "no"
@@ -280,12 +280,12 @@ def _count_tokens(folder: Path) -> int:
 
 
 def _prompt(folder: Path) -> str | None:
-    """Take the hint of the model card: User-VLM's own example shows its template."""
+    """Recognise User-VLM's prompt in a model card; any other card says nothing."""
     path = folder / "README.md"
     if not path.is_file():
         return None
     with reading(path):
-        return TEMPLATE if b"<|im_start|>" in path.read_bytes() else PLAIN
+        return TEMPLATE if b"<|im_start|>" in path.read_bytes() else None
 
 
 def _bundles(shape: names.Shape) -> dict[str, int]:

@@ -22,6 +22,7 @@ from uservlm.converters.proving import ask_bundle, ask_original, draft, finish
 from uservlm.converters.sources import Wanted, find, open_all
 from uservlm.converters.task import Task
 from uservlm.converters.workbench import workbench
+from uservlm.runtime.manifest import MANIFEST_FILE
 
 
 def export(options: ExportOptions, steps: Steps | None = None) -> Path:
@@ -40,6 +41,8 @@ def export(options: ExportOptions, steps: Steps | None = None) -> Path:
     if not options.force and is_made_by(options.out, recipe):
         steps.say(f"{_shown(options.out)} is up to date with {found.name}")
         return options.out
+    if (options.out / MANIFEST_FILE).is_file():
+        steps.say(f"{_shown(options.out)} holds another bundle, replaced when this one is ready")
     with steps.step(READING):
         checkpoint, kept = open_all(found)
     with workbench(options.out) as bench, _modest_libraries(), _threads(checkpoint):

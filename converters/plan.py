@@ -23,8 +23,9 @@ SMALL = 50_000_000
 """Weights below which one thread computes: on a busy machine two were ten times slower."""
 PROMPT = 40
 """Tokens of a question and the text around it, about."""
-HEADER = 16_000_000
-"""A GGUF's header: 257 216 tokens with scores and types, and the graph of a vision encoder."""
+TOKEN, GRAPH = 40, 1_500_000
+"""Bytes that a GGUF's header spends on a token, and a vision graph beside its weights."""
+
 
 READING, LOOKING = "reading the checkpoint", "looking (transformers)"
 VISION, LANGUAGE = "vision encoder -> ONNX", "language model -> GGUF"
@@ -62,7 +63,7 @@ def effort(shape: Shape, cases: int | None = None) -> Effort:
 
 
 def language_bytes(shape: Shape, quant: str) -> int:
-    """Give the size of `language.gguf`, within HEADER."""
+    """Give the size of `language.gguf` beside its header."""
     return sum(
         bytes_of(entry.shape, kind_of(entry.target, entry.shape, shape.layers, quant))
         for entry in tensors(shape)
@@ -70,14 +71,14 @@ def language_bytes(shape: Shape, quant: str) -> int:
 
 
 def vision_bytes(shape: Shape, vision: str) -> int:
-    """Give the size of `vision.onnx`, within HEADER."""
+    """Give the size of `vision.onnx` beside its graph."""
     weights = names.weights(shape, names.VISION) + names.weights(shape, names.PROJECTOR)
     return weights * (4 if vision == "fp32" else 1)
 
 
 def bundle_bytes(shape: Shape, quant: str, vision: str) -> int:
     """Give the size of a bundle without adapters, about."""
-    return language_bytes(shape, quant) + vision_bytes(shape, vision) + 2 * HEADER
+    return language_bytes(shape, quant) + vision_bytes(shape, vision) + shape.rows * TOKEN + GRAPH
 
 
 def disk_need(shape: Shape, options: ExportOptions) -> int:

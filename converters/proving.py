@@ -164,7 +164,7 @@ def finish(
 def verdict(resident: Agreement) -> str:
     """Say what follows from an agreement."""
     if resident.cases < ENOUGH:
-        return f"{ENOUGH} cases would decide (uservlm verify --record), exact stays the default"
+        return f"{resident.cases} cases decide nothing, {ENOUGH} do"
     return "faithful" if resident.faithful else "not faithful, exact stays the default"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from uservlm.converters.adapter_gguf import check_kept
 from uservlm.converters.adapters import LoraAdapter, open_adapter
 from uservlm.converters.checkpoint import Checkpoint, open_checkpoint
 from uservlm.converters.hub import Origin, locate, resolve
@@ -57,6 +58,7 @@ def open_all(found: Found) -> tuple[Checkpoint, dict[str, LoraAdapter]]:
 
     Raises:
         CheckpointError: see `open_checkpoint` and `open_adapter`.
+        ConversionError: see `check_kept`.
     """
     checkpoint = open_checkpoint(found.base)
 
@@ -65,4 +67,6 @@ def open_all(found: Found) -> tuple[Checkpoint, dict[str, LoraAdapter]]:
 
     merged = tuple(opened(origin) for origin in found.merged)
     kept = {name: opened(origin) for name, origin in found.kept.items()}
+    for adapter in kept.values():
+        check_kept(adapter, checkpoint.shape)
     return checkpoint.with_adapters(merged), kept

@@ -99,7 +99,8 @@ def _check_same(bundle: Bundle, checkpoint: Checkpoint, kept: Mapping[str, LoraA
     if len(given) != len(manifest.source.merged):
         raise CheckpointError(
             f"{bundle.path} was made with these adapters merged: "
-            f"{', '.join(manifest.source.merged) or 'none'}; given: {', '.join(given) or 'none'}"
+            f"{', '.join(manifest.source.merged) or 'none'}; given: {', '.join(given) or 'none'}: "
+            "give each with --adapter, in that order"
         )
     if checkpoint.config_sha256 != manifest.source.config_sha256:
         raise CheckpointError(

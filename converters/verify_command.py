@@ -12,13 +12,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from uservlm.converters.cases import CASES
 from uservlm.converters.parity import check
 from uservlm.converters.plan import BUNDLE, heading
 from uservlm.converters.progress import Steps
 from uservlm.converters.proof import read_proof
 from uservlm.converters.proving import verdict
 from uservlm.converters.verify import Repeat, check_repeats, questions_in, repeat
-from uservlm.runtime.manifest import Agreement, Parity
+from uservlm.runtime.bundle import open_bundle
+from uservlm.runtime.errors import RequestError
+from uservlm.runtime.manifest import ENOUGH, Agreement, Manifest, Parity
+
+CASES_BY_DEFAULT = 4
+"""Pairs of picture and question the original is asked when nobody says how many."""
 
 
 def verify(options: argparse.Namespace) -> None:
@@ -32,6 +38,7 @@ def verify(options: argparse.Namespace) -> None:
         ParityError: the bundle does not answer as it should; the figures are printed before.
     """
     path, steps = Path(options.bundle), Steps(quiet=options.json)
+    manifest = open_bundle(path, verify=False).manifest
     if options.reference is None:
         with steps.step(BUNDLE, questions_in(read_proof(path))) as done:
             repeats = repeat(path, done)
@@ -41,10 +48,12 @@ def verify(options: argparse.Namespace) -> None:
     from uservlm.converters.sources import Wanted
     from uservlm.converters.verify_against import hold_against, record
 
+    cases = CASES_BY_DEFAULT if options.cases is None else options.cases
+    _check_cases(cases, options.record, manifest)
     wanted = Wanted(
         options.reference, options.revision, tuple(options.adapters), dict(options.kept)
     )
-    found = hold_against(path, wanted, options.cases, steps)
+    found = hold_against(path, wanted, cases, steps)
     records = [
         {"adapter": name, "parity": asdict(parity), "resident": asdict(resident)}
         for name, (parity, resident) in found.items()
@@ -54,6 +63,17 @@ def verify(options: argparse.Namespace) -> None:
         check(parity, f"{heading(name)}the bundle")
     if options.record:
         record(path, found)
+
+
+def _check_cases(cases: int, record: bool, manifest: Manifest) -> None:
+    if not 1 <= cases <= CASES:
+        raise RequestError(f"cases is {cases}: give 1 to {CASES}")
+    recorded = 0 if manifest.parity is None else manifest.parity.cases
+    if record and cases < max(ENOUGH, recorded):
+        raise RequestError(
+            f"--record with {cases} cases would write figures that decide nothing over those of "
+            f"{recorded}: give --cases {max(ENOUGH, recorded)} or more"
+        )
 
 
 def _print(

@@ -86,8 +86,13 @@ def inspect(options: argparse.Namespace) -> None:
 
 def verify(options: argparse.Namespace) -> None:
     """Prove a bundle again: with --reference against the original, else against its own record."""
-    if options.record and options.reference is None:
-        raise RequestError("--record needs --reference: only the original gives new figures")
+    if options.reference is None:
+        given = (options.record, options.cases, options.adapters, options.kept, options.revision)
+        if any(given):
+            raise RequestError(
+                "--cases, --record, --revision, --adapter and --keep-adapter are about the "
+                "original: give it with --reference"
+            )
     try:
         from uservlm.converters.verify_command import verify as prove
     except ModuleNotFoundError as error:
@@ -209,7 +214,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_bundle(about, "BUNDLE_OR_CHECKPOINT", "folder, or OWNER/NAME in the hub's cache")
     about.set_defaults(run=inspect)
     again = commands.add_parser("verify", help="prove a bundle again", description=verify.__doc__)
-    _add_bundle(again)
+    again.add_argument("bundle", metavar="BUNDLE", help="folder made by converters/export.py")
+    again.add_argument("--json", action="store_true", help="print JSON: one list")
     _add_original(again)
     again.set_defaults(run=verify)
     return parser
@@ -239,7 +245,7 @@ def _add_original(parser: argparse.ArgumentParser) -> None:
         "--keep-adapter", dest="kept", action="append", default=[], type=_named,
         metavar="NAME=ADAPTER", help="one that the bundle keeps apart, to be checked too",
     )  # fmt: skip
-    add("--cases", type=int, default=4, metavar="N", help="1 to 32, with --reference; default: 4")
+    add("--cases", type=int, metavar="N", help="1 to 32, with --reference; default: 4")
     add("--record", action="store_true", help="write the figures into the manifest")
 
 

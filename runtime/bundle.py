@@ -57,6 +57,8 @@ def open_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
         )
     try:
         manifest = Manifest.from_json(manifest_file.read_text(encoding="utf-8"))
+    except BundleError as error:
+        raise BundleError(f"{folder}: {error}") from error
     except UnicodeDecodeError as error:
         raise BundleError(
             f"{manifest_file} is damaged: {error}; export the bundle again"

@@ -245,7 +245,9 @@ class Manifest:
         try:
             data: Any = json.loads(text)
         except json.JSONDecodeError as error:
-            raise BundleError(f"{MANIFEST_FILE} is not JSON: {error}") from error
+            raise BundleError(
+                f"{MANIFEST_FILE} is not JSON: {error}; export the bundle again"
+            ) from error
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             found = data.get("format") if isinstance(data, dict) else None
             raise BundleError(

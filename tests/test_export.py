@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,13 @@ pytest.importorskip("llama_cpp")
 
 from uservlm.converters import making  # noqa: E402
 from uservlm.converters.checkpoint import open_checkpoint  # noqa: E402
-from uservlm.converters.errors import ConversionError, OutputError, ParityError  # noqa: E402
+from uservlm.converters.errors import (  # noqa: E402
+    CheckpointError,
+    ConversionError,
+    OutputError,
+    ParityError,
+    TokenizerError,
+)
 from uservlm.converters.options import ExportOptions  # noqa: E402
 from uservlm.converters.parity import check, kl_divergence, rouge1, thresholds  # noqa: E402
 from uservlm.converters.pipeline import export  # noqa: E402
@@ -281,6 +288,11 @@ def test_without_an_install_the_script_names_the_way_out(tmp_path: Path) -> None
     assert len(found.stderr.splitlines()) == 1
 
 
+def test_one_name_for_two_adapters_is_refused(tmp_path: Path) -> None:
+    found = run("--keep-adapter", "a=x", "--keep-adapter", "a=y", "--out", str(tmp_path / "b"))
+    assert found.returncode == 2 and "a name is given twice among a, a" in found.stderr
+
+
 @pytest.mark.parametrize(
     "bad", [{"quant": "q3"}, {"vision": "fp8"}, {"cases": 0}, {"template": "x"}]
 )
@@ -350,3 +362,38 @@ def test_the_importance_matrix_changes_the_weights_and_is_recorded(
     assert plain.files[LANGUAGE_FILE] != measured.files[LANGUAGE_FILE]
     assert plain.parity is not None and measured.parity is not None
     assert measured.parity.answer_kl < plain.parity.answer_kl
+
+
+def test_an_adapter_that_cannot_be_kept_is_refused_before_any_work(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    from lora import write_lora
+
+    model = make_checkpoint("small")
+    wide = write_lora(model, tmp_path / "wide", target_modules=["q_proj", "v_proj"])
+    said: list[str] = []
+
+    class Noted(Steps):
+        def step(self, words: str, total: int | None = None) -> Any:
+            said.append(words)
+            return super().step(words, total)
+
+    with pytest.raises(ConversionError, match="vision_tower"):
+        export(options(model, tmp_path / "b", kept={"wide": wide}), Noted(quiet=True))
+    assert said == ["reading the checkpoint"]
+
+
+def test_a_checkpoint_without_a_tokenizer_is_refused_at_once(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    model = shutil.copytree(make_checkpoint("small"), tmp_path / "mute")
+    for file in ("tokenizer.model", "tokenizer.json"):
+        (model / file).unlink(missing_ok=True)
+    with pytest.raises(TokenizerError, match="mute holds neither .*save the processor"):
+        open_checkpoint(model)
+
+
+def test_a_bundle_is_no_checkpoint(tiny_bundle: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a bundle already"):
+        open_checkpoint(tiny_bundle)

@@ -22,7 +22,6 @@ from uservlm.converters import names  # noqa: E402
 from uservlm.converters.checkpoint import open_checkpoint  # noqa: E402
 from uservlm.converters.errors import CheckpointError  # noqa: E402
 from uservlm.converters.inspect_checkpoint import (  # noqa: E402
-    PLAIN,
     description,
     inspect_checkpoint,
 )
@@ -142,7 +141,11 @@ def test_tensors_that_do_not_fit_are_a_reason(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("card", "prompt"),
-    [("prompt = '<|im_start|>USER: …'", TEMPLATE), ("# PaliGemma 2", PLAIN), (None, None)],
+    [
+        ("prompt = '<|im_start|>USER: …'", TEMPLATE),
+        ("# [More Information Needed]", None),
+        (None, None),
+    ],
 )
 def test_the_card_hints_at_the_prompt(folder: Path, card: str | None, prompt: str | None) -> None:
     if card is not None:

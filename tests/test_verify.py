@@ -135,6 +135,20 @@ def test_new_figures_are_recorded_and_decide(copy: Path, tiny_checkpoint: Path) 
     )
 
 
+def test_few_cases_do_not_overwrite_what_many_decided(
+    copy: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (copy / MANIFEST_FILE).read_bytes()
+    command = ["verify", str(copy), "--reference", str(tiny_checkpoint)]
+    assert main([*command, "--record"]) == 2
+    assert "--cases 16 or more" in capsys.readouterr().err
+    assert main([*command, "--cases", "0"]) == 2 == main([*command, "--cases", "33"])
+    assert "give 1 to 32" in capsys.readouterr().err
+    assert main(["verify", str(copy), "--cases", "8"]) == 2
+    assert "--reference" in capsys.readouterr().err
+    assert (copy / MANIFEST_FILE).read_bytes() == before
+
+
 def test_another_original_is_refused(tiny_bundle: Path, make_checkpoint: MakeCheckpoint) -> None:
     with pytest.raises(CheckpointError, match=r"another checkpoint .*square"):
         hold_against(tiny_bundle, Wanted(make_checkpoint("small")), 2, Steps(quiet=True))
