@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from rich.filesize import decimal
@@ -294,4 +295,4 @@ def _resumable() -> Iterator[None]:
 
 def _first_line(error: OSError) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return shorten(lines[0], 160, placeholder=" …") if lines else type(error).__name__
