@@ -128,7 +128,7 @@ class Workbench:
         if not STEP_NAME.fullmatch(name) or name in self._asked:
             raise ValueError(f"step {name!r} cannot be asked for with this key, now or at all")
         self._asked.add(name)
-        found = self._find(name, wanted, verify=True)
+        found = self._find(name, wanted)
         record = found or self._make(name, wanted, make)
         for other in drops:
             self._drop(other)
@@ -138,10 +138,6 @@ class Workbench:
         finished: Finished[T] = Finished(record.result, folder, record.files, found is not None)
         self._done[name] = (wanted, finished)
         return finished
-
-    def has(self, name: str, key: Mapping[str, Any]) -> bool:
-        """Tell whether the step is finished; by key and sizes only, so that asking is quick."""
-        return self._find(name, _plain(key), verify=False) is not None
 
     @property
     def held_bytes(self) -> int:
@@ -181,7 +177,7 @@ class Workbench:
 
     # Records
 
-    def _find(self, name: str, key: Any, *, verify: bool) -> _Record | None:
+    def _find(self, name: str, key: Any) -> _Record | None:
         record = self._read(name)
         if record is None or record.key != key:
             return None
@@ -189,7 +185,7 @@ class Workbench:
             path = self._steps / name / file
             if not path.is_file() or path.stat().st_size != wanted.bytes:
                 return None
-            if verify and record_file(path) != wanted:
+            if record_file(path) != wanted:
                 return None
         return record
 

@@ -30,10 +30,16 @@ _LOG = logging.getLogger("uservlm.llama")
 LOG_WARNING, LOG_ERROR, _CONTINUED = 3, 4, 5
 """ggml_log_level (ggml/include/ggml.h); llama-cpp-python 0.3.36's own table is one off."""
 
-_WANTED = ("using full-size SWA cache", "fallback to CPU", "control-looking token")
+_WANTED = (
+    "using full-size SWA cache",
+    "fallback to CPU",
+    "control-looking token",
+    "possible training context overflow",
+)
 """Warnings about what is meant to be: a cache that `_context_params` asks for; adapters that stay
-unpacked beside packed weights, one warning a matrix; and Gemma's html tag `</s>`, which looks like
-a control token and ends no answer here (`ends`)."""
+unpacked beside packed weights, one warning a matrix; Gemma's html tag `</s>`, which looks like a
+control token and ends no answer here (`ends`); and more cells than a sequence may be long, since
+several sequences share them (at 896 px)."""
 
 PENALTY_WINDOW: Final = 64
 """Answer tokens that `repeat_penalty` looks back on, llama.cpp's own default."""
