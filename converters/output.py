@@ -23,7 +23,7 @@ BUNDLE_FOLDER = "bundle"
 """Inside the work folder: what becomes `out`. Not there any more: it went into place."""
 FULL_BYTES = 1 << 20
 """Less than this is free: the disk is full, and that is why a library failed."""
-REFUSED = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS)
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 NO_FOLDER = (errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG)
 
 
