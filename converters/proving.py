@@ -49,7 +49,7 @@ from uservlm.runtime.manifest import (
 
 ROOM = 512
 """KV cells beside one picture's: a question and its answer. More would be kept for users who are not
-asked again, and at 896 px a cell costs 0.4 MB of cache and scores."""
+asked again; at 896 px a cell costs 0.2 MB of cache and scores."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def ask_models(
     # Resident has room for both; the hashes in the manifest were taken a moment ago; weights that
     # are not repacked lie in memory once, which is what fits beside everything else.
     with UserVLM.load(
-        bundle, attention="resident", threads=threads, repack=False, verify=False
+        bundle, attention="resident", threads=threads, context=cells, repack=False, verify=False
     ) as vlm:
         seen = 1 + max(case.picture for case in cases)
         users = [vlm.encode(picture) for picture in calibration_pictures()[:seen]]
