@@ -48,8 +48,8 @@ from uservlm.runtime.manifest import (
 )
 
 ROOM = 512
-"""KV cells beside one picture's: a question and its answer. More would be kept for users who are not
-asked again; at 896 px a cell costs 0.2 MB of cache and scores."""
+"""KV cells beside one picture's: a question and its answer. More would be kept for users who are
+not asked again; at 896 px a cell costs 0.2 MB of cache and scores."""
 
 
 @dataclass(frozen=True)
