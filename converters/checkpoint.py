@@ -15,7 +15,7 @@ from uservlm.converters import names
 from uservlm.converters.adapters import LoraAdapter, mole_reason
 from uservlm.converters.configuration import read_config, shape_of
 from uservlm.converters.errors import CheckpointError, TokenizerError
-from uservlm.converters.files import read_json, refuse_pointer
+from uservlm.converters.files import read_json, reading, refuse_pointer
 from uservlm.converters.hub import ADAPTER_FILE, CONFIG_FILE, Origin, locate
 from uservlm.converters.shards import Place, Stored, equal, list_stored, read
 from uservlm.runtime.bundle import sha256
@@ -90,7 +90,9 @@ def open_checkpoint(origin: Origin | Path) -> Checkpoint:
         TokenizerError: there is none.
     """
     origin = origin if isinstance(origin, Origin) else locate(origin)
-    if (origin.folder / MANIFEST_FILE).is_file():
+    with reading(origin.folder):
+        is_bundle = (origin.folder / MANIFEST_FILE).is_file()
+    if is_bundle:
         raise CheckpointError(f"{origin.folder} is a bundle already: give the checkpoint it is of")
     _refuse_adapter(origin)
     config = read_config(origin.folder / CONFIG_FILE)
