@@ -132,7 +132,7 @@ def _unescaped(text: str) -> str:
 
 
 if __name__ == "__main__":
-    # `kill` ends an export as Ctrl-C does, so that its temporary folder is removed.
+    # `kill` ends an export as Ctrl-C does: finished steps stay, and where they lie is said.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # This folder stands first in sys.path, where its modules would shadow other top-level names.
     sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT / "converters"]

@@ -87,7 +87,8 @@ def make_language(task: Task, features: list[Features]) -> Finished[float]:
             )
             return largest_error(task.checkpoint, folder / LANGUAGE_FILE)
 
-    key = task.key(quant=options.quant, importance=options.importance)
+    template = options.template if options.importance else None  # the prompts are made of it
+    key = task.key(quant=options.quant, importance=options.importance, template=template)
     return task.step(LANGUAGE, "language", key, make, ships=True, drops=("importance",))
 
 

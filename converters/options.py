@@ -11,10 +11,9 @@ from uservlm.converters.cases import CASES
 from uservlm.converters.errors import ConversionError
 from uservlm.converters.quantise import QUANTISATIONS
 from uservlm.models.prompt import TEMPLATE
+from uservlm.runtime.adapters import NO_ADAPTER
 
 VISIONS = ("int8", "fp32")
-OFF = "none"
-"""What a question says to have no adapter, so no adapter may be called so."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,8 @@ class ExportOptions:
         if not 0 <= self.importance <= CASES:
             raise ConversionError(f"importance is {self.importance}: give 0 to {CASES} prompts")
         for name in self.kept:
-            if name == OFF or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            if name == NO_ADAPTER or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
                 raise ConversionError(
-                    f"adapter name {name!r}: give letters, digits, dots and dashes, and not {OFF!r}"
+                    f"adapter name {name!r}: give letters, digits, dots and dashes, "
+                    f"and not {NO_ADAPTER!r}"
                 )

@@ -62,6 +62,11 @@ def effort(shape: Shape, cases: int | None = None) -> Effort:
     return replace(chosen, cases=cases or chosen.cases)
 
 
+def pictures(shape: Shape, options: ExportOptions) -> int:
+    """Count the drawn people that are looked at: cases and importance prompts ask about them."""
+    return max(effort(shape, options.cases).pictures, min(options.importance, PICTURES))
+
+
 def language_bytes(shape: Shape, quant: str) -> int:
     """Give the size of `language.gguf` beside its header."""
     return sum(
@@ -88,7 +93,7 @@ def disk_need(shape: Shape, options: ExportOptions) -> int:
     """
     asked, sides = effort(shape, options.cases), 2 * (1 + len(options.kept))
     logits = sides * asked.cases * asked.tokens * shape.rows * 4
-    features = asked.pictures * (shape.image_tokens + TOKENS) * shape.width * 4
+    features = pictures(shape, options) * (shape.image_tokens + TOKENS) * shape.width * 4
     return bundle_bytes(shape, options.quant, options.vision) + logits + features
 
 
@@ -124,7 +129,7 @@ INT8, WRITE = 3e11, 1.2e8
 def estimate(shape: Shape, options: ExportOptions) -> list[tuple[str, float]]:
     """Give the steps of an export in order, each with the seconds it takes on two cores."""
     asked = effort(shape, options.cases)
-    look = asked.pictures * vision_operations(shape) / LOOK + 2
+    look = pictures(shape, options) * vision_operations(shape) / LOOK + 2
     ask = [(BUNDLE, _asking_seconds(shape, options.quant, asked) * (1 + len(options.kept)))]
     ask += [(words, _original_seconds(shape, asked.cases)) for words in _originals(options)]
     first = [(LOOKING, look), (VISION, _vision_seconds(shape, options))]
@@ -150,11 +155,9 @@ def _vision_seconds(shape: Shape, options: ExportOptions) -> float:
     stored = vision_bytes(shape, "fp32")
     if options.vision == "fp32":
         return 2 + stored / 1e8
-    pictures = (
-        len(calibration_folder(options.calibration).files) or effort(shape, options.cases).pictures
-    )
-    measured = pictures * vision_operations(shape) / INT8
-    own = pictures * vision_operations(shape) / LOOK if options.calibration else 0
+    seen = len(calibration_folder(options.calibration).files) or pictures(shape, options)
+    measured = seen * vision_operations(shape) / INT8
+    own = seen * vision_operations(shape) / LOOK if options.calibration else 0
     return 2 + stored / WRITE + measured + own
 
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from uservlm.converters import names
 from uservlm.converters.checkpoint import Checkpoint
-from uservlm.converters.vision_onnx import Features, Pixels, vision_module
+from uservlm.converters.vision_onnx import Features, Pixels, reference_features
 
 if TYPE_CHECKING:
     import torch
@@ -94,18 +94,11 @@ def embed(checkpoint: Checkpoint, pictures: Sequence[Pixels], done: Done) -> lis
     """Give user embeddings by transformers' SigLIP and projector, float32 [N, d] each.
 
     Args:
-        checkpoint: the vision tower is loaded whole (1.65 GB) and let go again.
+        checkpoint: its vision tower and projector.
         pictures: float32 [1, 3, S, S] each.
         done: called with 1 after each picture.
     """
-    import torch
-
-    module, features = vision_module(checkpoint), []
-    for pixels in pictures:
-        with torch.inference_mode():
-            features.append(module(torch.from_numpy(pixels))[0].numpy())
-        done(1)
-    return features
+    return [features[0] for features in reference_features(checkpoint, pictures, done)]
 
 
 def logits(

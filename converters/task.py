@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 from uservlm.converters import names
 from uservlm.converters.adapters import LoraAdapter
-from uservlm.converters.cases import PICTURES, calibration_cases, calibration_pictures
+from uservlm.converters.cases import calibration_cases, calibration_pictures
 from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.describe import Recipe, read_pixels
 from uservlm.converters.options import ExportOptions
-from uservlm.converters.plan import SMALL, Effort, effort
+from uservlm.converters.plan import SMALL, Effort, effort, pictures
 from uservlm.converters.progress import Steps
 from uservlm.converters.reference import Asked, Tokenizer
 from uservlm.converters.vision_onnx import Features, Pixels
@@ -54,7 +54,7 @@ class Task:
     @property
     def pictures(self) -> int:
         """How many drawn people are looked at: those that the cases and the prompts ask about."""
-        return max(self.effort.pictures, min(self.options.importance, PICTURES))
+        return pictures(self.checkpoint.shape, self.options)
 
     def key(self, **more: Any) -> JSON:
         """Give what every step depends on, and what this one does beside."""
@@ -83,17 +83,29 @@ class Task:
         return done
 
     def asked(self, features: list[Features], count: int) -> list[Asked]:
-        """Give the first cases with the original's user embeddings and its tokenizer's prompts."""
-        tokenizer, prompt = Tokenizer(self.checkpoint), Prompt(self.options.template)
-        return [
-            Asked(features[case.picture], tokenizer.prompt(prompt.fill(case.question)))
-            for case in calibration_cases(count)
-        ]
+        """Give the first cases as the original is asked them."""
+        return ask_cases(self.checkpoint, Prompt(self.options.template), features, count)
 
     def pixels(self) -> list[Pixels]:
         """Give the drawn pictures as the checkpoint wants them."""
-        spec = read_pixels(self.checkpoint)
-        return [to_pixels(picture, spec) for picture in calibration_pictures()[: self.pictures]]
+        return drawn_pixels(self.checkpoint, self.pictures)
+
+
+def drawn_pixels(checkpoint: Checkpoint, count: int) -> list[Pixels]:
+    """Give the first drawn pictures as the checkpoint wants them."""
+    spec = read_pixels(checkpoint)
+    return [to_pixels(picture, spec) for picture in calibration_pictures()[:count]]
+
+
+def ask_cases(
+    checkpoint: Checkpoint, prompt: Prompt, features: Sequence[Features], count: int
+) -> list[Asked]:
+    """Give the first cases with the original's user embeddings and its tokenizer's prompts."""
+    tokenizer = Tokenizer(checkpoint)
+    return [
+        Asked(features[case.picture], tokenizer.prompt(prompt.fill(case.question)))
+        for case in calibration_cases(count)
+    ]
 
 
 def step_name(adapter: str) -> str:

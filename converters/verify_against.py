@@ -11,19 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from uservlm.converters.adapters import LoraAdapter
-from uservlm.converters.cases import calibration_cases, calibration_pictures
+from uservlm.converters.cases import calibration_cases
 from uservlm.converters.checkpoint import Checkpoint
-from uservlm.converters.describe import read_pixels
 from uservlm.converters.errors import CheckpointError
 from uservlm.converters.parity import compare, thresholds
 from uservlm.converters.plan import BUNDLE, LOOKING, effort, original_words
 from uservlm.converters.progress import Steps
 from uservlm.converters.proving import ask_models
-from uservlm.converters.reference import Asked, Tokenizer, embed, logits
+from uservlm.converters.reference import embed, logits
 from uservlm.converters.sources import Wanted, find, open_all
+from uservlm.converters.task import ask_cases, drawn_pixels
 from uservlm.runtime.adapters import NO_ADAPTER, choose
 from uservlm.runtime.bundle import Bundle, open_bundle
-from uservlm.runtime.image import to_pixels
 from uservlm.runtime.manifest import MANIFEST_FILE, Agreement, Parity
 
 
@@ -48,26 +47,24 @@ def hold_against(
     bundle = open_bundle(path)
     checkpoint, kept = open_all(find(original))
     _check_same(bundle, checkpoint, kept)
-    asked, spec = calibration_cases(cases), read_pixels(checkpoint)
-    pixels = [to_pixels(picture, spec) for picture in calibration_pictures()]
+    asked, work = calibration_cases(cases), effort(checkpoint.shape, cases)
+    pixels = drawn_pixels(checkpoint, work.pictures)
     with steps.step(LOOKING, len(pixels)) as done:
         features = embed(checkpoint, pixels, done)
-    said, limit = (NO_ADAPTER, *kept), effort(checkpoint.shape, cases).tokens
+    said = (NO_ADAPTER, *kept)
     with steps.step(BUNDLE, 2 * len(asked) * len(said)) as done:
-        answers = ask_models(path, features, asked, said, done, limit)
-    tokenizer, prompt = Tokenizer(checkpoint), bundle.manifest.prompt
+        answers = ask_models(path, features, asked, said, done, work.tokens)
+    questions = ask_cases(checkpoint, bundle.manifest.prompt, features, cases)
     limits, found = thresholds(bundle.manifest.precision), {}
     for name, replies in answers.replies.items():
         more = () if name == NO_ADAPTER else (kept[name],)
-        questions = [
-            Asked(
-                features[case.picture], tokenizer.prompt(prompt.fill(case.question)), one.followed
-            )
-            for case, one in zip(asked, replies, strict=True)
+        followed = [
+            replace(one, answer=reply.followed)
+            for one, reply in zip(questions, replies, strict=True)
         ]
         with steps.step(original_words(name), checkpoint.shape.layers) as done:
             merged = checkpoint.with_adapters(checkpoint.adapters + more)
-            theirs = logits(merged, questions, done)
+            theirs = logits(merged, followed, done)
         figures = compare(theirs, replies, answers.cosine, limits)
         found[name] = (figures, answers.resident[name])
     return found

@@ -23,6 +23,7 @@ from uservlm.converters.vision_onnx import (
     Pixels,
     Tokens,
     open_vision,
+    reference_features,
     run_vision,
     token_cosines,
     vision_module,
@@ -91,15 +92,6 @@ def shrink_through_gate(
         kept=tuple(sorted(kept, key=list(graph.matrices).index)),
         kept_bytes=sum(_saving(checkpoint, matrix) for matrix in kept),
     )
-
-
-def reference_features(checkpoint: Checkpoint, pictures: Sequence[Pixels]) -> list[Features]:
-    """Compute features in float32 by torch: [1, N, d] of each picture [1, 3, S, S]."""
-    import torch
-
-    module = vision_module(checkpoint)
-    with torch.inference_mode():
-        return [module(torch.from_numpy(pixels)).numpy() for pixels in pictures]
 
 
 def lowest(found: Sequence[Tokens]) -> float:

@@ -7,6 +7,7 @@ language model: features are what the projector gives, not divided by √d.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,26 @@ def vision_module(checkpoint: Checkpoint) -> torch.nn.Module:
     weights = {name: checkpoint.read(name) for name in vision_weights(checkpoint)}
     module.load_state_dict(weights, strict=True, assign=True)
     return module
+
+
+def reference_features(
+    checkpoint: Checkpoint,
+    pictures: Sequence[Pixels],
+    done: Callable[[int], None] = lambda count: None,
+) -> list[Features]:
+    """Compute features in float32 by torch: [1, N, d] of each picture [1, 3, S, S].
+
+    The vision tower is loaded whole (1.65 GB at full size) and let go again; `done` is called with
+    1 after each picture.
+    """
+    import torch
+
+    module, found = vision_module(checkpoint), []
+    for pixels in pictures:
+        with torch.inference_mode():
+            found.append(module(torch.from_numpy(pixels)).numpy())
+        done(1)
+    return found
 
 
 def export_vision(checkpoint: Checkpoint, path: Path) -> list[Path]:

@@ -29,7 +29,6 @@ from uservlm.converters.errors import ConversionError  # noqa: E402
 from uservlm.converters.vision_graph import draw_graph, with_int8  # noqa: E402
 from uservlm.converters.vision_int8 import (  # noqa: E402
     by_damage,
-    reference_features,
     shortest,
     shrink_through_gate,
 )
@@ -40,6 +39,7 @@ from uservlm.converters.vision_onnx import (  # noqa: E402
     export_vision,
     mean_token_cosine,
     open_vision,
+    reference_features,
     run_vision,
     token_cosines,
 )
