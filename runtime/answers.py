@@ -71,10 +71,14 @@ class Usage:
     """Positions of the prefix (image rows, `<bos>`, prompt) that were computed."""
     prefix_reused: int
     """Positions of the prefix that were in the KV cache."""
+    waited_s: float = 0.0
+    """In the queue, behind other questions."""
+    resident: Literal["stayed", "restored", "built"] | None = None
+    """How the user's block came to be in the KV cache; None for exact."""
     ttft_s: float = 0.0
     """From the question to the first token."""
     decode_s: float = 0.0
-    """From the first token to the last, without the time the reader kept the stream waiting."""
+    """From the first token to the last; a reader that takes its time does not count."""
     answer_tokens: int = 0
     """Without the token that ends the answer."""
     finish: Finish = "length"

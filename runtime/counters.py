@@ -24,6 +24,8 @@ class Counters:
     """Of answers that were read to their end."""
     resident_builds: int = 0
     """User blocks prefilled for resident attention."""
+    resident_restores: int = 0
+    """User blocks read from disk instead."""
 
 
 class Tally:

@@ -1,51 +1,39 @@
-"""Answer a question about the user in view: order and timing, nothing else.
+"""Answer a question about the user in view: the public face of a bundle.
 
-Owns: one opened bundle, whose turn it is, and the clock. Knows nothing of llama.cpp, onnxruntime or
-Pillow; `language.py`, `vision.py` and `image.py` do.
+Owns: one opened bundle and what may be asked of it. Knows nothing of llama.cpp, onnxruntime or
+Pillow, nor of what a turn consists of: `turns.py` does.
 
-Threads: one question at a time. A second one raises `BusyError` instead of waiting, because the
-first may be a stream that its reader has paused. `encode` and `users` work from any thread, always.
+Threads: everything here may be called from any thread. Questions queue for the one thread that
+computes (`worker.py`), and an answer goes on while its reader is slow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
-from hashlib import blake2b
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from threading import Lock
 from time import perf_counter
-from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
-from uservlm.runtime.adapters import check_adapters, choose
-from uservlm.runtime.answers import Answer, Attention, Chunk, GenerationOptions, Usage
+from uservlm.runtime.adapters import choose
+from uservlm.runtime.answers import Answer, Attention, Chunk, GenerationOptions
 from uservlm.runtime.bundle import VISION_FILE, Bundle, open_bundle
-from uservlm.runtime.cores import thread_count
 from uservlm.runtime.counters import Counters, Tally
-from uservlm.runtime.errors import BusyError, EngineError, RequestError
-from uservlm.runtime.image import Picture, to_pixels
-from uservlm.runtime.language import LanguageModel
-from uservlm.runtime.lru import Lru
-from uservlm.runtime.prefill import SCRATCH, Prefilled, Prefiller
+from uservlm.runtime.errors import CancelledError, EngineError, RequestError
+from uservlm.runtime.fit import fit_of
+from uservlm.runtime.image import Picture
+from uservlm.runtime.looking import Looker, Seen
+from uservlm.runtime.opening import Parts, open_parts
+from uservlm.runtime.prefill import Prefiller
 from uservlm.runtime.request import Mode, Request, Requests, roomiest
 from uservlm.runtime.room import plan_room
-from uservlm.runtime.spelling import spell
-from uservlm.runtime.timing import timed
-from uservlm.runtime.users import UserEmbedding, UserStore, check_embedding
-from uservlm.runtime.vision import VisionEncoder
-from uservlm.runtime.weights import Weights
-
-PICTURES = 16
-"""Pictures whose embedding is remembered, so that asking again about one runs no vision."""
-
-Seen: TypeAlias = "Picture | UserEmbedding"
-Logits: TypeAlias = npt.NDArray[np.float32]
-"""float32 [vocabulary], before the softmax."""
+from uservlm.runtime.store import UserStore
+from uservlm.runtime.stream import Prepared, Stream
+from uservlm.runtime.turns import Logits, Turns
+from uservlm.runtime.users import UserEmbedding, check_embedding
+from uservlm.runtime.vault import Vault
 
 GREEDY = GenerationOptions()
+IDLE_S = 2.0
+"""Quiet time before the engine does what nobody waits for."""
 
 
 class UserVLM:
@@ -54,28 +42,32 @@ class UserVLM:
     def __init__(
         self,
         bundle: Bundle,
-        vision: VisionEncoder,
-        language: LanguageModel,
-        prefiller: Prefiller,
-        requests: Requests,
+        parts: Parts,
+        attention: Attention,
+        adapter: str | None,
+        vault: Vault | None,
     ) -> None:
         """Put opened parts together; `load` opens them."""
+        manifest = bundle.manifest
         self.bundle = bundle
-        self._vision, self._language = vision, language
-        self._prefiller, self._requests = prefiller, requests
-        self._pictures: Lru[bytes, UserEmbedding] = Lru(PICTURES)
-        self._turn_lock, self._closed = Lock(), False
-        self._forgotten: list[str] = []
-        self._tally = Tally()
-        self._encoder = bundle.manifest.files[VISION_FILE].sha256
-        self.users = UserStore(self._check, self._forget)
-        """Users by name, in memory."""
+        self._worker, self._language = parts.worker, parts.language
+        self._shape = (manifest.architecture.image_tokens, manifest.architecture.width)
+        self._encoder, self._tally = manifest.files[VISION_FILE].sha256, Tally()
+        self._looker = Looker(parts.vision, manifest.pixels, self._encoder, self._tally)
+        fit = fit_of(manifest, parts.language.build, parts.language.settings)
+        self.users = UserStore(self._check, self._forget, self._shape, fit, vault)
+        """Users by name."""
+        self._prefiller = Prefiller(parts.language, parts.weights, parts.sequences, self.users)
+        self._requests = Requests(manifest, parts.language, attention, adapter)
+        self._turns = Turns(parts.language, self._prefiller, self._looker, self._tally)
+        self._closed = False
 
     @classmethod
     def load(
         cls,
         bundle_path: str | Path,
         *,
+        users: str | Path | None = None,
         attention: Attention = "auto",
         adapter: str | None = None,
         threads: int | None = None,
@@ -87,6 +79,7 @@ class UserVLM:
 
         Args:
             bundle_path: the folder that `converters/export.py` made.
+            users: the folder where those who agree are kept, encrypted; None writes nothing.
             attention: "auto" takes resident only if the manifest found it faithful.
             adapter: one that the bundle keeps apart, for questions that ask for none of their own.
             threads: to compute with; None takes one for each physical core this process may use.
@@ -100,23 +93,16 @@ class UserVLM:
             AttentionError: no such attention.
             AdapterError: no such adapter.
             RequestError: `threads` or `context` is too small.
+            StoreError: `users` cannot be used.
             EngineError: not enough memory.
         """
         bundle = open_bundle(bundle_path, verify=verify)
-        manifest, architecture = bundle.manifest, bundle.manifest.architecture
+        manifest = bundle.manifest
         mode = roomiest(attention, manifest)
         choose(adapter, None, manifest)  # a wrong name shows before anything is loaded
-        count, room = thread_count(threads), plan_room(context, architecture.image_tokens, mode)
-        weights = Weights(bundle.language)
-        weights.expect(architecture)
-        adapters = check_adapters(bundle)
-        vision = VisionEncoder(bundle.vision, architecture, count)
-        language = LanguageModel(bundle.language, room, count, repack=repack)
-        for name, file in adapters.items():
-            language.load_adapter(name, file)
-        prefiller = Prefiller(language, weights, room.sequences)
-        requests = Requests(manifest, language, attention, adapter)
-        return cls(bundle, vision, language, prefiller, requests)
+        room = plan_room(context, manifest.architecture.image_tokens, mode)
+        vault = None if users is None else Vault.open(Path(users))
+        return cls(bundle, open_parts(bundle, room, threads, repack), attention, adapter, vault)
 
     def encode(self, image: Picture) -> UserEmbedding:
         """Compute a user embedding, or find it when this very picture was seen lately.
@@ -125,7 +111,36 @@ class UserVLM:
             ImageError: see `image.open_picture`.
             EngineError: onnxruntime failed, or the engine is closed.
         """
-        return self._look(image)[0]
+        self._check_open()
+        return self._looker.look(image)[0]
+
+    def prepare(
+        self,
+        image: Seen | None = None,
+        *,
+        user: str | None = None,
+        attention: Attention | None = None,
+        adapter: str | None = None,
+    ) -> Prepared[UserEmbedding]:
+        """Do ahead of a question what does not depend on it, while the person is still talking.
+
+        Begins and returns at once; what it gives can be waited for, cancelled, or let go of.
+
+        Args:
+            image: the user's picture or embedding.
+            user: or the name of one in `users`.
+            attention: resident also makes them resident; None takes the engine's own.
+            adapter: likewise.
+
+        Raises:
+            RequestError, UnknownUserError, EmbeddingError, AttentionError, AdapterError, BusyError:
+                as for `stream`.
+        """
+        source, head = self._source(image, user), self._requests.head
+        mode, chosen = self._requests.mode(attention, adapter)
+        resident = mode == "resident"
+        ticket = self._worker.submit(lambda: self._turns.prepare(source, head, chosen, resident))
+        return Prepared(ticket)
 
     def stream(
         self,
@@ -136,8 +151,9 @@ class UserVLM:
         attention: Attention | None = None,
         adapter: str | None = None,
         options: GenerationOptions = GREEDY,
-    ) -> Iterator[Chunk]:
-        """Answer, piece by piece. Closing the iterator stops decoding.
+        deadline_s: float | None = None,
+    ) -> Stream[Chunk]:
+        """Answer, piece by piece. The question is put with the first `next`.
 
         Args:
             question: plain text; names of special tokens in it stay text.
@@ -146,21 +162,25 @@ class UserVLM:
             attention: None takes the engine's own.
             adapter: likewise; "none" takes the weights as they are.
             options: how the answer is drawn.
+            deadline_s: seconds to the first piece, waiting for others included; None: no matter.
 
         Raises:
             RequestError: both or neither of image and user.
             QuestionError: blank or too long.
             UnknownUserError: nobody of that name.
-            EmbeddingError: an embedding of another bundle.
+            PictureNeededError: nothing that fits this bundle is kept of them.
+            EmbeddingError: an embedding of another bundle, or of somebody forgotten.
             AttentionError: not known, or not possible with this question.
             AdapterError: not one of this bundle's.
             ImageError: with the first chunk, when the picture cannot be read.
-            BusyError: with the first chunk, while another question is being answered.
+            BusyError: with the first chunk, when too many questions are waiting.
+            DeadlineError: with the first chunk, when it comes too late.
+            CancelledError: at any chunk, after `cancel`.
             EngineError: at any chunk, when llama.cpp or onnxruntime fails.
         """
         source = self._source(image, user)
         request = self._requests.check(question, attention, options, adapter)
-        return self._stream(source, request, options)
+        return Stream(lambda: self._answer(source, request, options), deadline_s)
 
     def ask(
         self,
@@ -171,15 +191,30 @@ class UserVLM:
         attention: Attention | None = None,
         adapter: str | None = None,
         options: GenerationOptions = GREEDY,
+        deadline_s: float | None = None,
     ) -> Answer:
         """Answer at once; arguments and errors as for `stream`."""
-        stream = self.stream(
-            question, image=image, user=user, attention=attention, adapter=adapter, options=options
-        )
-        chunks = list(stream)
+        with self.stream(
+            question,
+            image=image,
+            user=user,
+            attention=attention,
+            adapter=adapter,
+            options=options,
+            deadline_s=deadline_s,
+        ) as stream:
+            chunks = list(stream)
         usage = chunks[-1].usage
         assert usage is not None  # the last chunk has it
         return Answer("".join(chunk.text for chunk in chunks), usage)
+
+    def cancel(self) -> int:
+        """Stop every turn, running or waiting, within half a second; gives how many.
+
+        Their readers get a CancelledError. Users stay resident, and the next answer is as if
+        nothing had been.
+        """
+        return self._worker.stop_all(CancelledError("the turn was cancelled"))
 
     def first_logits(
         self,
@@ -191,8 +226,9 @@ class UserVLM:
         adapter: str | None = None,
     ) -> Logits:
         """Give the first answer token's logits; errors as for `stream`."""
-        trace = self.trace(question, image=image, user=user, attention=attention, adapter=adapter)
-        with closing(trace):
+        source = self._source(image, user)
+        request = self._requests.check(question, attention, GREEDY, adapter)
+        with self._trace(source, request, None, 1) as trace:
             return next(trace)
 
     def trace(
@@ -204,7 +240,7 @@ class UserVLM:
         attention: Attention | None = None,
         adapter: str | None = None,
         answer: Iterable[int] | None = None,
-    ) -> Generator[Logits, None, None]:
+    ) -> Stream[Logits]:
         """Give the logits of each answer position, for whoever wants to compare.
 
         Args:
@@ -215,21 +251,13 @@ class UserVLM:
             adapter: likewise; "none" takes the weights as they are.
             answer: the tokens to follow; None follows the likeliest ones until the answer ends.
 
-        Yields:
-            float32 [vocabulary], the first before any token of the answer.
+        Returns:
+            float32 [vocabulary] for each position, the first before any token of the answer.
         """
         source = self._source(image, user)
         request = self._requests.check(question, attention, GREEDY, adapter)
-        with self._turn():
-            self._prefill(request, self._look(source)[0])
-            yield (logits := self._language.logits())
-            given = None if answer is None else iter(answer)
-            for _ in range(request.longest - 1):
-                token = int(logits.argmax()) if given is None else next(given, None)
-                if token is None or (given is None and self._language.ends(token)):
-                    return
-                self._language.decode_tokens((token,), SCRATCH, causal=True)
-                yield (logits := self._language.logits())
+        given = None if answer is None else tuple(answer)
+        return self._trace(source, request, given, request.longest)
 
     def spell(self, tokens: Iterable[int]) -> str:
         """Join tokens to text; what is no whole character becomes U+FFFD."""
@@ -260,13 +288,21 @@ class UserVLM:
         """What was done so far, as it was at this moment."""
         return self._tally.snapshot()
 
+    @property
+    def waiting(self) -> int:
+        """Questions that were put and not answered yet, the one being answered among them."""
+        return self._worker.waiting
+
     def close(self) -> None:
-        """Free the models and forget all users; an open stream keeps the models to its end."""
-        self._closed = True
-        self.users.clear()
-        self._pictures.remove(lambda *_: True)
-        if self._turn_lock.acquire(blocking=False):
-            self._end_turn()
+        """Stop every turn, forget everybody in memory and free the models."""
+        if not self._closed:
+            self._closed = True
+            self.cancel()
+            if self.users.saving:
+                self._worker.call(self._prefiller.save)
+            self.users.clear()
+            self._looker.clear()
+            self._worker.close(self._language.close)
 
     def __enter__(self) -> UserVLM:
         return self
@@ -274,27 +310,21 @@ class UserVLM:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _stream(
-        self, source: Seen, request: Request, options: GenerationOptions
-    ) -> Iterator[Chunk]:
-        with self._turn():
-            start = perf_counter()
-            embedding, fresh = self._look(source)
-            seen = perf_counter()
-            prefilled = self._prefill(request, embedding)
-            begun = Usage(
-                attention=request.attention,
-                vision_runs=int(fresh),
-                vision_s=seen - start,
-                prefill_s=perf_counter() - seen,
-                prefix_computed=prefilled.computed,
-                prefix_reused=prefilled.reused,
+    def _answer(self, source: Seen, request: Request, options: GenerationOptions) -> Ticket[Chunk]:
+        asked = perf_counter()
+        ticket = self._worker.submit(lambda: self._turns.answer(source, request, options, asked))
+        if self.users.saving:
+            self._worker.submit(self._turns.save, idle_s=IDLE_S)
+        return ticket
+
+    def _trace(
+        self, source: Seen, request: Request, answer: Sequence[int] | None, positions: int
+    ) -> Stream[Logits]:
+        return Stream(
+            lambda: self._worker.submit(
+                lambda: self._turns.trace(source, request, answer, positions)
             )
-            with self._language.sampler(options, SCRATCH) as sampler:
-                for chunk in timed(spell(self._language, sampler, request.longest), start, begun):
-                    if chunk.usage is not None:
-                        self._tally.add(answer_tokens=chunk.usage.answer_tokens)
-                    yield chunk
+        )
 
     def _source(self, image: Seen | None, user: str | None) -> Seen:
         self._check_open()
@@ -310,68 +340,15 @@ class UserVLM:
         if self._closed:
             raise EngineError("this engine is closed: load the bundle again")
 
-    def _look(self, source: Seen) -> tuple[UserEmbedding, bool]:
-        """Give the embedding, and whether vision ran for it."""
-        self._check_open()
-        if isinstance(source, UserEmbedding):
-            return source, False
-        pixels = to_pixels(source, self.bundle.manifest.pixels)
-        name = blake2b(pixels.data, digest_size=16).digest()
-        known = self._pictures.get(name)
-        if known is not None:
-            return known, False
-        embedding = UserEmbedding(self._vision.encode(pixels), self._encoder)
-        self._tally.add(vision_runs=1)
-        self._pictures.put(name, embedding)
-        return embedding, True
-
-    def _prefill(self, request: Request, embedding: UserEmbedding) -> Prefilled:
-        fill = self._prefiller.exact if request.attention == "exact" else self._prefiller.resident
-        prefilled = fill(embedding, request.tokens, request.longest, request.adapter)
-        self._language.logits()  # raises when they are not finite, before a sampler sees them
-        self._tally.add(
-            questions=1,
-            prefix_computed=prefilled.computed,
-            prefix_reused=prefilled.reused,
-            resident_builds=int(prefilled.built),
-        )
-        return prefilled
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Hold the engine for one question, and leave it clean however the question ends."""
-        if not self._turn_lock.acquire(blocking=False):
-            raise BusyError(
-                "another question is being answered: finish its stream or close it first"
-            )
-        try:
-            self._check_open()
-            yield
-        finally:
-            self._end_turn()
-
-    def _end_turn(self) -> None:
-        """Clean up and let go of the lock; whatever came in meanwhile is done on the way out."""
-        try:
-            if self._language.open:
-                self._prefiller.clear_scratch()
-                while self._forgotten:
-                    self._prefiller.forget(self._forgotten.pop())
-                if self._closed:
-                    self._language.close()
-        finally:
-            self._turn_lock.release()
-        left = self._language.open and (self._closed or self._forgotten)
-        if left and self._turn_lock.acquire(blocking=False):
-            self._end_turn()
-
     def _check(self, embedding: UserEmbedding) -> None:
-        architecture = self.bundle.manifest.architecture
-        check_embedding(embedding, (architecture.image_tokens, architecture.width), self._encoder)
+        check_embedding(embedding, self._shape, self._encoder)
 
     def _forget(self, embedding: UserEmbedding) -> None:
-        """Drop what was computed from a user's picture; their KV block at the end of this turn."""
-        self._pictures.remove(lambda _, kept: kept.digest == embedding.digest)
-        self._forgotten.append(embedding.digest)
-        if self._turn_lock.acquire(blocking=False):
-            self._end_turn()
+        """Overwrite what was computed from a user's picture, when no turn is running."""
+        self._worker.call(lambda: self._overwrite(embedding))
+
+    def _overwrite(self, embedding: UserEmbedding) -> None:
+        self._looker.forget(embedding.digest)
+        if not self._closed:
+            self._prefiller.forget(embedding.digest)
+        embedding.erase()

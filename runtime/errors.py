@@ -33,6 +33,10 @@ class UnknownUserError(UserVLMError):
     """No user of that name is kept."""
 
 
+class PictureNeededError(UnknownUserError):
+    """The user is known, but nothing that this bundle can use is kept of them: look again."""
+
+
 class AttentionError(UserVLMError):
     """The way of attending that was asked for is not known or not possible with this bundle."""
 
@@ -41,9 +45,33 @@ class AdapterError(UserVLMError):
     """The bundle has no adapter of that name."""
 
 
+class IdentityError(UserVLMError):
+    """Who is in view cannot be told: nothing was measured for this bundle, or not for so many."""
+
+
 class BusyError(UserVLMError):
-    """Another question is being answered by this engine: finish or close its stream first."""
+    """Too many questions are waiting for this engine: ask again later."""
+
+
+class CancelledError(UserVLMError):
+    """The turn was told to stop; what it had said until then has been given."""
+
+
+class DeadlineError(UserVLMError):
+    """The first word did not come in the time that the caller gave."""
 
 
 class EngineError(UserVLMError):
     """llama.cpp or onnxruntime refused work that should have been possible."""
+
+
+class ConsentError(UserVLMError):
+    """Nobody consented to this being kept, or the consent has run out: record a new one."""
+
+
+class StoreError(UserVLMError):
+    """The users' store cannot be read or written: the disk, its rights, or the wrong key."""
+
+
+class SealError(StoreError):
+    """One sealed file is damaged, foreign, moved, or no plain file; nothing of it is given out."""

@@ -14,6 +14,7 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +25,7 @@ import numpy.typing as npt
 
 from uservlm.runtime.answers import GenerationOptions
 from uservlm.runtime.errors import BundleError, EngineError
+from uservlm.runtime.interrupt import Interrupt, Stopped
 from uservlm.runtime.room import Room
 
 _LOG = logging.getLogger("uservlm.llama")
@@ -48,7 +50,15 @@ PENALTY_WINDOW: Final = 64
 class LanguageModel:
     """A GGUF model with one context whose KV cells are shared by all sequences."""
 
-    def __init__(self, path: Path, room: Room, threads: int, *, repack: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        room: Room,
+        threads: int,
+        *,
+        repack: bool = True,
+        interrupt: Interrupt | None = None,
+    ) -> None:
         """Load the model.
 
         Args:
@@ -56,6 +66,7 @@ class LanguageModel:
             room: sizes of the context; llama.cpp rounds the cells up.
             threads: for prefill and decoding.
             repack: copy weights into an order made for this processor, beside the mapped file.
+            interrupt: makes decoding stop with `Stopped` when it is raised.
 
         Raises:
             BundleError: llama.cpp refuses the file.
@@ -67,26 +78,49 @@ class LanguageModel:
             raise BundleError(
                 f"{path}: llama.cpp cannot load it ({_last_error()}); export the bundle again"
             )
-        self._context = lib.llama_init_from_model(model, _context_params(lib, room, threads))
-        if not self._context:
-            lib.llama_model_free(model)
-            raise EngineError(
-                f"llama.cpp cannot make a context of {room.cells} cells ({_last_error()})"
-            )
-        self._close = weakref.finalize(self, _free, lib, self._context, model)
+        self._room, self._threads, self._interrupt = room, threads, interrupt
+        self._native = _Native(lib, model)
+        self._close = weakref.finalize(self, self._native.free)
         self._model, self._adapters = model, dict[str, Any]()
         self._vocab = lib.llama_model_get_vocab(model)
-        self._memory = lib.llama_get_memory(self._context)
+        self._begin()
         self.vocabulary: int = lib.llama_vocab_n_tokens(self._vocab)
         self.width: int = lib.llama_model_n_embd(model)
         self.bos: int = lib.llama_vocab_bos(self._vocab)
         self.eos: int = lib.llama_vocab_eos(self._vocab)
         self.cells: int = lib.llama_n_ctx(self._context)
         self.block: int = lib.llama_n_ubatch(self._context)
-        self._sequences = room.sequences
+        self.build = _build(lib)
+        """llama.cpp's version and what it was compiled for."""
+        self.settings = f"kv=f16 flash=off repack={repack}"
+        """Whatever else decides how a KV cell is computed or stored."""
+
+    def _begin(self) -> None:
+        """Make the context, with an empty KV cache."""
+        lib, room = self._lib, self._room
+        params = _context_params(lib, room, self._threads)
+        if self._interrupt is not None:
+            params.abort_callback = ctypes.cast(_strlen(), lib.ggml_abort_callback)
+            params.abort_callback_data = self._interrupt.address
+        self._context = self._native.context = lib.llama_init_from_model(self._model, params)
+        if not self._context:
+            self._close()
+            raise EngineError(
+                f"llama.cpp cannot make a context of {room.cells} cells ({_last_error()})"
+            )
+        self._memory = lib.llama_get_memory(self._context)
+
+    def renew(self) -> None:
+        """Overwrite the KV cache and give the context's memory back: every sequence is gone."""
+        self._lib.llama_memory_clear(self._memory, True)
+        self._lib.llama_free(self._context)
+        self._native.context = None
+        self._begin()
 
     def close(self) -> None:
-        """Free the native memory; any other call afterwards would crash the process."""
+        """Overwrite the KV cache and free the native memory; any other call would then crash."""
+        if self.open:
+            self._lib.llama_memory_clear(self._memory, True)
         self._close()
 
     @property
@@ -201,6 +235,33 @@ class LanguageModel:
         if not self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1):
             raise EngineError(f"llama.cpp cannot remove sequence {sequence}")
 
+    def save(self, sequence: int) -> npt.NDArray[np.uint8]:
+        """Give the KV cells of a sequence as bytes that only this build and these settings read.
+
+        Raises:
+            EngineError: llama.cpp cannot.
+        """
+        size = self._lib.llama_state_seq_get_size(self._context, sequence)
+        state = np.empty(size, dtype=np.uint8)
+        data = _pointer(state, ctypes.c_uint8)
+        if self._lib.llama_state_seq_get_data(self._context, data, size, sequence) != size:
+            raise EngineError(f"llama.cpp cannot save sequence {sequence} ({_last_error()})")
+        return state
+
+    def restore(self, sequence: int, state: npt.NDArray[np.uint8]) -> None:
+        """Fill an empty sequence with what `save` gave.
+
+        llama.cpp believes what it is given: only bytes that were authenticated may come here.
+
+        Raises:
+            EngineError: it does not fit; the sequence is then empty.
+        """
+        data = _pointer(state, ctypes.c_uint8)
+        read = self._lib.llama_state_seq_set_data(self._context, data, len(state), sequence)
+        if read != len(state):
+            self.drop(sequence)
+            raise EngineError(f"llama.cpp cannot restore sequence {sequence} ({_last_error()})")
+
     def length(self, sequence: int) -> int:
         """Give the number of positions in a sequence."""
         return int(self._lib.llama_memory_seq_pos_max(self._memory, sequence)) + 1
@@ -222,7 +283,7 @@ class LanguageModel:
         llama_decode aborts the process when a batch is longer than n_batch, or a non-causal one
         longer than n_ubatch (src/llama-context.cpp), and answers 1 when no cells are free.
         """
-        if not 0 < count <= self.block or not 0 <= sequence < self._sequences:
+        if not 0 < count <= self.block or not 0 <= sequence < self._room.sequences:
             raise EngineError(
                 f"a block of {count} positions for sequence {sequence}: at most {self.block}"
             )
@@ -245,8 +306,10 @@ class LanguageModel:
             code = self._lib.llama_decode(self._context, batch)
         finally:
             self._lib.llama_set_causal_attn(self._context, True)
+        if code == 2:
+            raise Stopped
         if code != 0:
-            why = {1: "no KV cells are free", 2: "aborted"}.get(code, _last_error())
+            why = "no KV cells are free" if code == 1 else _last_error()
             raise EngineError(f"llama.cpp could not decode {count} positions (code {code}): {why}")
 
 
@@ -320,14 +383,34 @@ def _sampler_steps(lib: ModuleType, vocabulary: int, options: GenerationOptions)
     yield lib.llama_sampler_init_dist(seed)
 
 
+def _build(lib: ModuleType) -> str:
+    import llama_cpp
+
+    return f"{llama_cpp.__version__} {lib.llama_print_system_info().decode()}"
+
+
 def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
     """Give a ctypes pointer that keeps the array alive."""
     return array.ctypes.data_as(ctypes.POINTER(kind))
 
 
-def _free(lib: ModuleType, context: Any, model: Any) -> None:
-    lib.llama_free(context)
-    lib.llama_model_free(model)
+@dataclass
+class _Native:
+    """What must be freed, held apart from the object whose end frees it."""
+
+    lib: ModuleType
+    model: Any
+    context: Any = None
+
+    def free(self) -> None:
+        if self.context:
+            self.lib.llama_free(self.context)
+        self.lib.llama_model_free(self.model)
+
+
+def _strlen() -> Any:
+    """Give C's `strlen`, which reads an `Interrupt` without asking Python."""
+    return ctypes.CDLL(None).strlen
 
 
 _errors: list[str] = []

@@ -57,6 +57,11 @@ class Lru(Generic[Key, Kept]):
         with self._lock:
             return tuple(self._kept)
 
+    def items(self) -> tuple[tuple[Key, Kept], ...]:
+        """Give keys and what is kept, oldest first."""
+        with self._lock:
+            return tuple(self._kept.items())
+
     def values(self) -> tuple[Kept, ...]:
         """Give what is kept, oldest first."""
         with self._lock:

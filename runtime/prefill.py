@@ -1,23 +1,49 @@
 """A prefix into the KV cache, in one of two ways: exact or resident (DESIGN section 5).
 
 Owns: what is decoded as one block, which users are resident, and who leaves when cells run out.
-Knows nothing of pictures, options or time. A question always lives in the scratch sequence, which
-the engine empties after it.
+Knows nothing of pictures, options, time or disks: who leaves is offered to `SavedStates`, who comes
+is asked for there. A question always lives in the scratch sequence, which is emptied after it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from uservlm.runtime.errors import AttentionError
 from uservlm.runtime.language import LanguageModel
 from uservlm.runtime.prefix import Tokens, join_rows
 from uservlm.runtime.residents import Owner, Resident, Residents
-from uservlm.runtime.users import UserEmbedding
+from uservlm.runtime.users import UserEmbedding, check_kept
 from uservlm.runtime.weights import Weights
 
 SCRATCH = 0
 """The sequence of the question being answered; residents have the others."""
+
+
+State = npt.NDArray[np.uint8]
+"""What `LanguageModel.save` gave."""
+
+
+class SavedStates(Protocol):
+    """Where the block of a user may be when it is not in the KV cache."""
+
+    def load(self, owner: Owner) -> State | None:
+        """Give a block that was saved by this very bundle, build and settings."""
+
+    def wants(self, owner: Owner) -> bool:
+        """Whether the block may be saved, and is not."""
+
+    def save(self, owner: Owner, state: State) -> None:
+        """Save a block that is wanted."""
+
+
+Came: TypeAlias = Literal["stayed", "restored", "built"]
+"""How a block came to be resident: it was, or it was saved, or it had to be computed."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +52,18 @@ class Prefilled:
 
     computed: int
     reused: int
-    built: bool
-    """Whether a user block was made resident for it."""
+    came: Came | None = None
+    """How the user's block came to be resident; None for exact."""
 
 
 class Prefiller:
     """Puts prefixes into the scratch sequence, whose last position then has logits."""
 
-    def __init__(self, language: LanguageModel, weights: Weights, sequences: int) -> None:
+    def __init__(
+        self, language: LanguageModel, weights: Weights, sequences: int, saved: SavedStates
+    ) -> None:
         """Take over the KV cache of `language`; `sequences` counts the scratch sequence too."""
-        self._language, self._weights = language, weights
+        self._language, self._weights, self._saved = language, weights, saved
         self._residents = Residents(range(SCRATCH + 1, sequences))
 
     @property
@@ -53,12 +81,16 @@ class Prefiller:
             tokens: behind the image rows.
             answer: positions to keep free for the answer.
             adapter: computes the prefix, and stays on for the answer.
+
+        Raises:
+            EmbeddingError: the user was forgotten.
         """
+        check_kept(user)
         self._language.use_adapter(adapter)
         rows = join_rows(user.features, self._weights.rows(tokens.all))
         self._make_room(len(rows) + answer, but=None)
-        self._language.decode_rows(rows, SCRATCH, causal=False)
-        return Prefilled(computed=len(rows), reused=0, built=False)
+        self._decode(rows, SCRATCH)
+        return Prefilled(computed=len(rows), reused=0)
 
     def resident(
         self, user: UserEmbedding, tokens: Tokens, answer: int, adapter: str | None = None
@@ -73,47 +105,99 @@ class Prefiller:
 
         Raises:
             AttentionError: the question cannot be cut from the head of the prompt.
+            EmbeddingError: the user was forgotten.
         """
         if tokens.head == 0:
             raise AttentionError(
                 "this question joins with the prompt in front of it, so it cannot be asked of a "
                 "resident user: ask with attention='exact'"
             )
-        owner = Owner(user.digest, adapter)
-        known = self._residents.find(owner)
-        cells = len(user.features) + tokens.head
-        self._make_room((0 if known else cells) + len(tokens.tail) + answer, but=owner)
+        head, tail = tokens.all[: tokens.head], tokens.tail
+        resident, came = self.settle(user, head, len(tail) + answer, adapter)
         self._language.use_adapter(adapter)
-        resident = known or self._build(owner, user, tokens.all[: tokens.head])
         self._language.copy(resident.sequence, SCRATCH)
-        self._language.decode_tokens(tokens.tail, SCRATCH, causal=False)
-        fresh = 0 if known else cells
-        return Prefilled(fresh + len(tokens.tail), cells - fresh, built=known is None)
+        self._language.decode_tokens(tail, SCRATCH, causal=False)
+        fresh = resident.cells if came == "built" else 0
+        return Prefilled(fresh + len(tail), resident.cells - fresh, came)
+
+    def settle(
+        self, user: UserEmbedding, head: Sequence[int], room: int, adapter: str | None = None
+    ) -> tuple[Resident, Came]:
+        """Make sure that a user is resident.
+
+        Args:
+            user: H_I.
+            head: the tokens of their block, `<bos>` first.
+            room: positions to keep free beside it.
+            adapter: computes the block.
+
+        Raises:
+            EmbeddingError: the user was forgotten.
+        """
+        check_kept(user)
+        owner, cells = Owner(user.digest, adapter), len(user.features) + len(head)
+        known = self._residents.find(owner)
+        self._make_room((0 if known else cells) + room, but=owner)
+        if known:
+            return known, "stayed"
+        state = self._saved.load(owner)
+        if state is not None:
+            self._language.restore(self._residents.next_sequence(), state)
+            return self._residents.admit(owner, cells), "restored"
+        self._language.use_adapter(adapter)
+        self._decode(
+            join_rows(user.features, self._weights.rows(head)), self._residents.next_sequence()
+        )
+        return self._residents.admit(owner, cells), "built"
 
     def clear_scratch(self) -> None:
         """Empty the scratch sequence, whatever state a question left it in."""
         self._language.drop(SCRATCH)
 
+    def save(self) -> None:
+        """Save every block that may be saved and is not."""
+        for owner in self._residents.owners:
+            self._save(owner)
+
     def forget(self, digest: str) -> None:
-        """Drop a user's blocks, whatever adapter made them."""
+        """Drop a user's blocks, whatever adapter made them, and overwrite what they were made of.
+
+        The cells of a dropped sequence keep their values until others come, and so do the buffers
+        of the last computation: the context is made anew, and who stays is carried over.
+        """
         for owner in self._residents.owners:
             if owner.digest == digest:
-                self._leave(owner)
+                self._drop(owner)
+        stay = [self._residents.find(owner) for owner in self._residents.owners]
+        states = [(one.sequence, self._language.save(one.sequence)) for one in stay if one]
+        self._language.renew()
+        for sequence, state in states:
+            self._language.restore(sequence, state)
+            state.fill(0)
 
     def _leave(self, owner: Owner) -> None:
+        self._save(owner)
+        self._drop(owner)
+
+    def _drop(self, owner: Owner) -> None:
         resident = self._residents.leave(owner)
         if resident is not None:
             self._language.drop(resident.sequence)
 
-    def _build(self, owner: Owner, user: UserEmbedding, head: tuple[int, ...]) -> Resident:
-        rows = join_rows(user.features, self._weights.rows(head))
-        sequence, done = self._residents.next_sequence(), False
+    def _save(self, owner: Owner) -> None:
+        resident = self._residents.find(owner)
+        if resident is not None and self._saved.wants(owner):
+            self._saved.save(owner, self._language.save(resident.sequence))
+
+    def _decode(self, rows: npt.NDArray[np.float32], sequence: int) -> None:
+        """Decode one bidirectional block; failed or interrupted, nothing of it stays."""
+        done = False
         try:
             self._language.decode_rows(rows, sequence, causal=False)
             done = True
-            return self._residents.admit(owner, len(rows))
         finally:
-            if not done:  # failed or interrupted: a half-made block must not stay
+            rows.fill(0)  # image features, divided: no trace of a face is left in freed memory
+            if not done:
                 self._language.drop(sequence)
 
     def _make_room(self, cells: int, but: Owner | None) -> None:

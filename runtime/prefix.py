@@ -87,5 +87,7 @@ def join_rows(features: Rows, token_rows: Rows) -> Rows:
         raise EmbeddingError(
             f"image features of shape {features.shape}: the model has width {width}"
         )
-    scaled = features * np.float32(1 / sqrt(width))
-    return np.concatenate([scaled, token_rows], dtype=np.float32)
+    rows = np.empty((len(features) + len(token_rows), width), dtype=np.float32)
+    np.multiply(features, np.float32(1 / sqrt(width)), out=rows[: len(features)])
+    rows[len(features) :] = token_rows
+    return rows

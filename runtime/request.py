@@ -70,6 +70,22 @@ class Requests:
         self._head = tokenizer.tokenize(head_text(manifest.prompt.template))
         self._positions = min(tokenizer.cells, manifest.architecture.context)
 
+    @property
+    def head(self) -> tuple[int, ...]:
+        """The tokens that stand in every user's block, `<bos>` first."""
+        return (self._tokenizer.bos, *self._head)
+
+    def mode(self, attention: Attention | None, adapter: str | None) -> tuple[Mode, str | None]:
+        """Decide attention and adapter of a question that asks for these, or for none of its own.
+
+        Raises:
+            AttentionError: no such attention.
+            AdapterError: no such adapter.
+        """
+        chosen = choose(adapter, self.adapter, self._manifest)
+        wanted = self._attention if attention is None else attention
+        return resolve(wanted, self._manifest, chosen), chosen
+
     def tokens(self, question: str) -> Tokens:
         """Tokenise a question in its prompt.
 
@@ -105,8 +121,7 @@ class Requests:
             AdapterError: no such adapter.
         """
         tokens = self.tokens(question)
-        chosen = choose(adapter, self.adapter, self._manifest)
-        mode = resolve(self._attention if attention is None else attention, self._manifest, chosen)
+        mode, chosen = self.mode(attention, adapter)
         if tokens.head == 0 and attention != "resident":
             mode = "exact"
         wanted = options.max_new_tokens or self._manifest.prompt.max_new_tokens

@@ -14,7 +14,7 @@ from uservlm.runtime.spelling import Piece
 
 
 def timed(pieces: Iterator[Piece], start: float, usage: Usage) -> Iterator[Chunk]:
-    """Put times on pieces; the reader's own time does not count as decoding.
+    """Put times on pieces.
 
     Args:
         pieces: of one answer.

@@ -1,24 +1,18 @@
-"""Who is known: the user embedding, and the store that keeps one for each name.
+"""The user embedding: what is computed from one picture of a person, and reused for every question.
 
-Owns: what a user embedding is and whether it fits, and the names in memory. Nothing is ever written
-to disk here. Knows nothing of how an embedding is made or used; the engine is told through
-`dropped` when somebody is forgotten, so that nothing derived from them stays behind.
+Owns: what it is, its name, whether it fits a bundle, and its end. Knows nothing of how it is made,
+kept (`store.py`) or used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
 
-from uservlm.runtime.errors import EmbeddingError, RequestError, UnknownUserError
-from uservlm.runtime.lru import Lru
-
-MAX_USERS = 32
-"""Users kept by default; at 3B and 448 px each takes 9.4 MB."""
+from uservlm.runtime.errors import EmbeddingError
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +43,18 @@ class UserEmbedding:
         name.update(features.data)
         object.__setattr__(self, "digest", name.hexdigest())
 
+    @property
+    def erased(self) -> bool:
+        """Whether the user was forgotten: nothing can be done with it any more."""
+        return not self.digest
+
+    def erase(self) -> None:
+        """Overwrite the features, and forget the name of what they were."""
+        object.__setattr__(self, "digest", "")
+        self.features.flags.writeable = True
+        self.features.fill(0)
+        self.features.flags.writeable = False
+
 
 def check_embedding(embedding: UserEmbedding, shape: tuple[int, int], vision: str) -> None:
     """Make sure that an embedding belongs to this bundle.
@@ -59,8 +65,9 @@ def check_embedding(embedding: UserEmbedding, shape: tuple[int, int], vision: st
         vision: SHA-256 of the bundle's vision encoder.
 
     Raises:
-        EmbeddingError: another encoder's, or another shape.
+        EmbeddingError: another encoder's, another shape, or of somebody forgotten.
     """
+    check_kept(embedding)
     if embedding.vision != vision:
         raise EmbeddingError(
             f"the user embedding was made by vision encoder {embedding.vision[:12]}…, "
@@ -71,73 +78,11 @@ def check_embedding(embedding: UserEmbedding, shape: tuple[int, int], vision: st
         raise EmbeddingError(f"the user embedding has shape {found}, not {shape}")
 
 
-class UserStore:
-    """Embeddings by name, in memory only, the least recently used name going first.
+def check_kept(embedding: UserEmbedding) -> None:
+    """Make sure that a user was not forgotten, perhaps while their question waited.
 
-    Safe to use from several threads.
+    Raises:
+        EmbeddingError: they were.
     """
-
-    def __init__(
-        self,
-        accepts: Callable[[UserEmbedding], None],
-        dropped: Callable[[UserEmbedding], None],
-        bound: int = MAX_USERS,
-    ) -> None:
-        """Start empty.
-
-        Args:
-            accepts: raises EmbeddingError for an embedding that cannot be used.
-            dropped: called with each embedding that leaves and that no other name holds.
-            bound: most names kept.
-        """
-        self._accepts, self._dropped = accepts, dropped
-        self._kept: Lru[str, UserEmbedding] = Lru(bound, self._left)
-
-    def keep(self, name: str, embedding: UserEmbedding) -> None:
-        """Keep a user under a name, instead of whom it named before.
-
-        Raises:
-            RequestError: the name is blank.
-            EmbeddingError: the embedding is of another bundle.
-        """
-        if not name.strip():
-            raise RequestError("a user's name is blank: give one")
-        self._accepts(embedding)
-        self._kept.put(name, embedding)
-
-    def find(self, name: str) -> UserEmbedding:
-        """Give a user's embedding.
-
-        Raises:
-            UnknownUserError: nobody of that name is kept.
-        """
-        embedding = self._kept.get(name)
-        if embedding is None:
-            raise self._unknown(name)
-        return embedding
-
-    def forget(self, name: str) -> None:
-        """Let go of a user and of everything computed from their picture.
-
-        Raises:
-            UnknownUserError: nobody of that name is kept.
-        """
-        if not self._kept.remove(lambda key, _: key == name):
-            raise self._unknown(name)
-
-    def clear(self) -> None:
-        """Let go of everybody."""
-        self._kept.remove(lambda *_: True)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Who is kept, least recently used first."""
-        return self._kept.keys()
-
-    def _left(self, embedding: UserEmbedding) -> None:
-        if all(kept.digest != embedding.digest for kept in self._kept.values()):
-            self._dropped(embedding)
-
-    def _unknown(self, name: str) -> UnknownUserError:
-        known = ", ".join(self.names) or "nobody"
-        return UnknownUserError(f"no user {name!r} is kept; known: {known}")
+    if embedding.erased:
+        raise EmbeddingError("the user was forgotten: nothing of them is left to answer with")

@@ -1,0 +1,61 @@
+"""From pictures to user embeddings, remembering the latest ones.
+
+Owns: that the same picture is looked at once. Knows nothing of names, questions or llama.cpp. Safe
+to use from several threads.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final, TypeAlias
+
+from uservlm.runtime.counters import Tally
+from uservlm.runtime.image import Picture, PixelSpec, to_pixels
+from uservlm.runtime.lru import Lru
+from uservlm.runtime.users import UserEmbedding
+from uservlm.runtime.vision import VisionEncoder
+
+PICTURES: Final = 16
+"""Pictures whose embedding is remembered, so that asking again about one runs no vision."""
+
+Seen: TypeAlias = "Picture | UserEmbedding"
+"""What a question may be about."""
+
+
+class Looker:
+    """Gives the embedding of whatever stands for a user."""
+
+    def __init__(self, vision: VisionEncoder, spec: PixelSpec, name: str, tally: Tally) -> None:
+        """Remember nothing yet; `name` is the SHA-256 of the vision encoder."""
+        self._vision, self._spec, self._name, self._tally = vision, spec, name, tally
+        self._pictures: Lru[bytes, UserEmbedding] = Lru(PICTURES)
+
+    def look(self, source: Seen) -> tuple[UserEmbedding, bool]:
+        """Give the embedding, and whether vision ran for it.
+
+        Raises:
+            ImageError: see `image.open_picture`.
+            EngineError: onnxruntime failed.
+        """
+        if isinstance(source, UserEmbedding):
+            return source, False
+        pixels = to_pixels(source, self._spec)
+        name = blake2b(pixels.data, digest_size=16).digest()
+        known = self._pictures.get(name)
+        if known is not None:
+            return known, False
+        features = self._vision.encode(pixels)
+        embedding = UserEmbedding(features, self._name)
+        for trace in (pixels, features):
+            trace.fill(0)  # no trace of a face is left in freed memory
+        self._tally.add(vision_runs=1)
+        self._pictures.put(name, embedding)
+        return embedding, True
+
+    def forget(self, digest: str) -> None:
+        """Forget the pictures of one embedding."""
+        self._pictures.remove(lambda _, kept: kept.digest == digest)
+
+    def clear(self) -> None:
+        """Forget all pictures."""
+        self._pictures.remove(lambda *_: True)

@@ -1,0 +1,231 @@
+"""Who is known: one embedding for each name, in memory, and on disk for those who agreed to it.
+
+Owns: the names, which tier a person is found in (DESIGN section 7), and that forgetting reaches all
+of them. Knows nothing of files, keys or llama.cpp: `vault.py` writes, and the engine is told through
+`dropped` who left, so that nothing derived from them stays behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timezone
+from threading import RLock
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from uservlm.runtime.errors import (
+    ConsentError,
+    PictureNeededError,
+    RequestError,
+    UnknownUserError,
+)
+from uservlm.runtime.fit import Fit
+from uservlm.runtime.lru import Lru
+from uservlm.runtime.profiles import Consent, Profile
+from uservlm.runtime.residents import Owner
+from uservlm.runtime.users import UserEmbedding
+from uservlm.runtime.vault import Vault
+
+MAX_USERS: Final = 32
+"""Users in memory by default; at 3B and 448 px each takes 9.4 MB."""
+
+
+class UserStore:
+    """Embeddings by name; in memory the least recently used name goes first.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(
+        self,
+        accepts: Callable[[UserEmbedding], None],
+        dropped: Callable[[UserEmbedding], None],
+        shape: tuple[int, int],
+        fit: Fit,
+        vault: Vault | None = None,
+        bound: int = MAX_USERS,
+    ) -> None:
+        """Start with nobody in memory.
+
+        Args:
+            accepts: raises EmbeddingError for an embedding that cannot be used.
+            dropped: called with each embedding that leaves memory and that no other name holds.
+            shape: (N, d) of an embedding.
+            fit: what saved parts must have been made by.
+            vault: where those who agreed are kept; None keeps nobody on disk.
+            bound: most names in memory.
+        """
+        self._accepts, self._dropped = accepts, dropped
+        self._shape, self._fit, self._vault = shape, fit, vault
+        self._kept: Lru[str, UserEmbedding] = Lru(bound, self._let_go)
+        self._recorded: set[str] = set()
+        self._saved: set[tuple[str, Owner]] = set()
+        self._lock = RLock()
+
+    def keep(self, name: str, embedding: UserEmbedding, consent: Consent | None = None) -> None:
+        """Keep a user under a name, instead of whom it named before.
+
+        Args:
+            name: of the user.
+            embedding: of this bundle.
+            consent: what they agreed to; None keeps to what they agreed to before, if anything.
+                Without consent nothing is written.
+
+        Raises:
+            RequestError: the name is blank, or consent is given and there is no folder for users.
+            EmbeddingError: the embedding is of another bundle, or was forgotten.
+            StoreError: it cannot be written; nobody is kept then.
+        """
+        if not name.strip():
+            raise RequestError("a user's name is blank: give one")
+        self._accepts(embedding)
+        if consent is not None and self._vault is None:
+            raise RequestError(
+                "consent is given, and there is no folder to keep users in: load with users=FOLDER"
+            )
+        with self._lock:
+            self._write(name, embedding, consent)
+            self._kept.put(name, embedding)
+
+    def find(self, name: str) -> UserEmbedding:
+        """Give a user's embedding, from memory or from disk.
+
+        Raises:
+            UnknownUserError: nobody of that name is kept.
+            PictureNeededError: nothing that fits this bundle is kept of them but their name.
+        """
+        with self._lock:
+            profile = self._vault.profile(name) if self._vault else None
+            embedding = self._kept.get(name)
+            if embedding is not None and profile is None and name in self._recorded:
+                self._erase(name)  # forgotten or expired elsewhere
+                raise self._unknown(name)
+            if embedding is None and profile is not None:
+                embedding = self._read(profile)
+            if embedding is None:
+                raise self._unknown(name)
+            return embedding
+
+    def forget(self, name: str) -> None:
+        """Let go of a user and of everything computed from their picture, in memory and on disk.
+
+        Returns when it is done; a question that is being answered is waited for.
+
+        Raises:
+            UnknownUserError: nobody of that name is kept.
+        """
+        with self._lock:
+            written = self._vault is not None and self._vault.forget(name)
+            if not self._erase(name) and not written:
+                raise self._unknown(name)
+
+    def purge(self) -> tuple[str, ...]:
+        """Forget everybody whose consent has run out; gives their names."""
+        with self._lock:
+            gone = self._vault.purge() if self._vault else ()
+            for name in gone:
+                self._erase(name)
+            return gone
+
+    def clear(self) -> None:
+        """Let go of everybody in memory."""
+        for name in self._kept.keys():
+            self._erase(name)
+
+    @property
+    def saving(self) -> bool:
+        """Whether anybody can be kept on disk."""
+        return self._vault is not None
+
+    def profile(self, name: str) -> Profile | None:
+        """Give what is written of a user, None when nothing is."""
+        return self._vault.profile(name) if self._vault else None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Who is kept: those in memory, least recently used first, then those on disk only."""
+        here = self._kept.keys()
+        written = self._vault.profiles() if self._vault else ()
+        return here + tuple(one.name for one in written if one.name not in here)
+
+    # The rest is what `prefill.SavedStates` wants, called on the worker's thread.
+
+    def load(self, owner: Owner) -> npt.NDArray[np.uint8] | None:
+        """Give the KV block of a user, when it was saved by what computes here."""
+        for name in self._names_of(owner):
+            state = self._open(name, owner)
+            if state is not None:
+                self._saved.add((name, owner))
+                return np.frombuffer(state, dtype=np.uint8)
+        return None
+
+    def wants(self, owner: Owner) -> bool:
+        """Whether somebody agreed to have this block saved, and it is not."""
+        return bool(self._unsaved(owner))
+
+    def save(self, owner: Owner, state: npt.NDArray[np.uint8]) -> None:
+        """Save a block for everybody who agreed to it."""
+        for name in self._unsaved(owner):
+            assert self._vault is not None
+            fit, slot = self._fit.state(owner), owner.adapter or ""
+            with suppress(ConsentError):  # forgotten since it was asked for
+                self._vault.write(name, "state", fit, state.data, slot)
+                self._saved.add((name, owner))
+
+    def _open(self, name: str, owner: Owner) -> bytes | None:
+        if self._vault is None:
+            return None
+        return self._vault.read(name, "state", self._fit.state(owner), owner.adapter or "")
+
+    def _unsaved(self, owner: Owner) -> list[str]:
+        names = self._names_of(owner) if self._vault else []
+        profiles = [
+            (name, self.profile(name)) for name in names if (name, owner) not in self._saved
+        ]
+        return [name for name, one in profiles if one is not None and one.consent.covers("state")]
+
+    def _names_of(self, owner: Owner) -> list[str]:
+        return [name for name, kept in self._kept.items() if kept.digest == owner.digest]
+
+    def _write(self, name: str, embedding: UserEmbedding, consent: Consent | None) -> None:
+        if self._vault is None:
+            return
+        now, known = datetime.now(timezone.utc), self._vault.profile(name)
+        agreed = consent or (known.consent if known else None)
+        if agreed is None:
+            return
+        self._vault.keep(Profile(name, agreed, known.created if known else now, now))
+        self._recorded.add(name)
+        if agreed.covers("embedding"):
+            self._vault.write(name, "embedding", self._fit.embedding, embedding.features.data)
+
+    def _read(self, profile: Profile) -> UserEmbedding:
+        assert self._vault is not None
+        data = self._vault.read(profile.name, "embedding", self._fit.embedding)
+        if data is None or len(data) != 4 * self._shape[0] * self._shape[1]:
+            raise PictureNeededError(
+                f"user {profile.name!r} is known, but no embedding of this bundle is kept of them: "
+                "give a picture"
+            )
+        features = np.frombuffer(data, dtype=np.float32).reshape(self._shape)
+        embedding = UserEmbedding(features, self._fit.vision)
+        self._kept.put(profile.name, embedding)
+        self._recorded.add(profile.name)
+        return embedding
+
+    def _erase(self, name: str) -> bool:
+        """Let go of a name in memory; gives whether it was there."""
+        self._recorded.discard(name)
+        self._saved = {(one, owner) for one, owner in self._saved if one != name}
+        return bool(self._kept.remove(lambda key, _: key == name))
+
+    def _let_go(self, embedding: UserEmbedding) -> None:
+        if all(kept.digest != embedding.digest for kept in self._kept.values()):
+            self._dropped(embedding)
+
+    def _unknown(self, name: str) -> UnknownUserError:
+        known = ", ".join(self.names) or "nobody"
+        return UnknownUserError(f"no user {name!r} is kept; known: {known}")

@@ -1,0 +1,142 @@
+"""One turn: look, prefill, draw. Everything here runs on the worker's thread.
+
+Owns: what happens in which order, what is counted and timed, and that a turn leaves the KV cache as
+it found it however it ends. Knows nothing of threads, queues or names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from uservlm.runtime.answers import Chunk, GenerationOptions, Usage
+from uservlm.runtime.counters import Tally
+from uservlm.runtime.language import LanguageModel
+from uservlm.runtime.looking import Looker, Seen
+from uservlm.runtime.prefill import SCRATCH, Prefilled, Prefiller
+from uservlm.runtime.request import Request
+from uservlm.runtime.spelling import spell
+from uservlm.runtime.timing import timed
+from uservlm.runtime.users import UserEmbedding
+
+Logits: TypeAlias = npt.NDArray[np.float32]
+"""float32 [vocabulary], before the softmax."""
+
+
+class Turns:
+    """What can be computed about a user, each as a generator that may be closed at any time."""
+
+    def __init__(
+        self, language: LanguageModel, prefiller: Prefiller, looker: Looker, tally: Tally
+    ) -> None:
+        """Work with opened parts."""
+        self._language, self._prefiller = language, prefiller
+        self._looker, self._tally = looker, tally
+
+    def answer(
+        self, source: Seen, request: Request, options: GenerationOptions, asked: float
+    ) -> Generator[Chunk, None, None]:
+        """Answer a question.
+
+        Args:
+            source: the user.
+            request: the question.
+            options: how the answer is drawn.
+            asked: `perf_counter()` when it was asked; until now it waited.
+        """
+        with self._clean():
+            begun = perf_counter()
+            embedding, fresh = self._looker.look(source)
+            seen = perf_counter()
+            prefilled = self._prefill(request, embedding)
+            usage = Usage(
+                attention=request.attention,
+                vision_runs=int(fresh),
+                waited_s=begun - asked,
+                vision_s=seen - begun,
+                prefill_s=perf_counter() - seen,
+                prefix_computed=prefilled.computed,
+                prefix_reused=prefilled.reused,
+                resident=prefilled.came,
+            )
+            with self._language.sampler(options, SCRATCH) as sampler:
+                for chunk in timed(spell(self._language, sampler, request.longest), asked, usage):
+                    if chunk.usage is not None:
+                        self._tally.add(answer_tokens=chunk.usage.answer_tokens)
+                    yield chunk
+
+    def trace(
+        self, source: Seen, request: Request, answer: Sequence[int] | None, positions: int
+    ) -> Generator[Logits, None, None]:
+        """Give the logits of each answer position.
+
+        Args:
+            source: the user.
+            request: the question.
+            answer: the tokens to follow; None follows the likeliest until the answer ends.
+            positions: at most.
+        """
+        with self._clean():
+            self._prefill(request, self._looker.look(source)[0])
+            yield (logits := self._language.logits())
+            given = None if answer is None else iter(answer)
+            for _ in range(min(request.longest, positions) - 1):
+                token = int(logits.argmax()) if given is None else next(given, None)
+                if token is None or (given is None and self._language.ends(token)):
+                    return
+                self._language.decode_tokens((token,), SCRATCH, causal=True)
+                yield (logits := self._language.logits())
+
+    def prepare(
+        self, source: Seen, head: Sequence[int], adapter: str | None, resident: bool
+    ) -> Generator[UserEmbedding, None, None]:
+        """Do ahead of a question what does not depend on it.
+
+        Args:
+            source: the user.
+            head: the tokens of a user's block.
+            adapter: computes the block.
+            resident: whether to make the user resident, or only look.
+        """
+        with self._clean():
+            embedding = self._looker.look(source)[0]
+            if resident:
+                came = self._prefiller.settle(embedding, head, 0, adapter)[1]
+                self._count_came(came)
+            yield embedding
+
+    def save(self) -> Generator[None, None, None]:
+        """Save the blocks of those who agreed to it."""
+        with self._clean():
+            self._prefiller.save()
+        yield
+
+    def _prefill(self, request: Request, embedding: UserEmbedding) -> Prefilled:
+        fill = self._prefiller.exact if request.attention == "exact" else self._prefiller.resident
+        prefilled = fill(embedding, request.tokens, request.longest, request.adapter)
+        self._language.logits()  # raises when they are not finite, before a sampler sees them
+        self._tally.add(
+            questions=1,
+            prefix_computed=prefilled.computed,
+            prefix_reused=prefilled.reused,
+        )
+        self._count_came(prefilled.came)
+        return prefilled
+
+    def _count_came(self, came: str | None) -> None:
+        self._tally.add(
+            resident_builds=int(came == "built"), resident_restores=int(came == "restored")
+        )
+
+    @contextmanager
+    def _clean(self) -> Iterator[None]:
+        """Leave the scratch sequence empty, however the turn ends."""
+        try:
+            yield
+        finally:
+            self._prefiller.clear_scratch()
