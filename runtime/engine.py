@@ -30,6 +30,7 @@ from uservlm.runtime.stream import Prepared, Stream
 from uservlm.runtime.turns import Logits, Turns
 from uservlm.runtime.users import UserEmbedding, check_embedding
 from uservlm.runtime.vault import Vault
+from uservlm.runtime.worker import Ticket
 
 GREEDY = GenerationOptions()
 IDLE_S = 2.0

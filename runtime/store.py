@@ -1,8 +1,8 @@
 """Who is known: one embedding for each name, in memory, and on disk for those who agreed to it.
 
-Owns: the names, which tier a person is found in (DESIGN section 7), and that forgetting reaches all
-of them. Knows nothing of files, keys or llama.cpp: `vault.py` writes, and the engine is told through
-`dropped` who left, so that nothing derived from them stays behind.
+Owns: the names, which tier a person is found in (DESIGN section 7), and that forgetting reaches
+every tier. Knows nothing of files, keys or llama.cpp: `vault.py` writes, and the engine is told
+through `dropped` who left, so that nothing derived from them stays behind.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ class UserStore:
                 self._vault.write(name, "state", fit, state.data, slot)
                 self._saved.add((name, owner))
 
-    def _open(self, name: str, owner: Owner) -> bytes | None:
+    def _open(self, name: str, owner: Owner) -> bytearray | None:
         if self._vault is None:
             return None
         return self._vault.read(name, "state", self._fit.state(owner), owner.adapter or "")

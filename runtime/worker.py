@@ -1,9 +1,9 @@
 """One thread that computes; everybody else waits their turn in a queue.
 
-Owns: the order of jobs, how many may wait, and how one is stopped. Knows nothing of what a job does.
-A job yields items; they are kept for its reader, who may take them late or never: a slow reader
-holds up nobody. Jobs are turns, which people wait for, and idle jobs, which run when nobody does and
-stop as soon as somebody asks.
+Owns: the order of jobs, how many may wait, and how one is stopped. Knows nothing of what they do. A
+job yields items; they are kept for its reader, who may take them late or never: a slow reader holds
+up nobody. Jobs are turns, which people wait for, and idle jobs, which run when nobody does and stop
+as soon as somebody asks.
 
 The thread is `concurrent.futures`' own, so what a job raises reaches its reader unchanged. Signals
 go to the main thread only: Ctrl-C interrupts a reader and never the computation itself.
