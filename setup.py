@@ -17,12 +17,14 @@ PACKAGES = {
 }
 
 RUNTIME = [
+    "cryptography>=46",
     "dacite>=1.9",
     "gguf>=0.19",
     "llama-cpp-python==0.3.36",
     "numpy>=1.26",
     "onnxruntime>=1.22",
     "pillow>=11",
+    "platformdirs>=4.3",
     "rich>=13",
 ]
 DRAWING = ["opencv-python-headless>=4.10", 'tomli>=2; python_version < "3.11"']

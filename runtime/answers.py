@@ -37,6 +37,11 @@ class GenerationOptions:
     seed: int | None = None
     """Same seed, same answer; None draws one."""
 
+    @property
+    def greedy(self) -> bool:
+        """Whether the same question gets the same answer, the likeliest, without any penalty."""
+        return self.temperature == 0 and self.repeat_penalty == 1
+
     def __post_init__(self) -> None:
         """Check the ranges.
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from time import perf_counter
 
 from uservlm.runtime.adapters import choose
+from uservlm.runtime.agreement import LiveAgreement, ShadowPolicy, thresholds
 from uservlm.runtime.answers import Answer, Attention, Chunk, GenerationOptions
 from uservlm.runtime.bundle import VISION_FILE, Bundle, open_bundle
 from uservlm.runtime.counters import Counters, Tally
@@ -25,14 +26,15 @@ from uservlm.runtime.opening import Parts, open_parts
 from uservlm.runtime.prefill import Prefiller
 from uservlm.runtime.request import Mode, Request, Requests, roomiest
 from uservlm.runtime.room import plan_room
+from uservlm.runtime.shadow import Shadow
 from uservlm.runtime.store import UserStore
 from uservlm.runtime.stream import Prepared, Stream
 from uservlm.runtime.turns import Logits, Turns
 from uservlm.runtime.users import UserEmbedding, check_embedding
 from uservlm.runtime.vault import Vault
-from uservlm.runtime.worker import Ticket
+from uservlm.runtime.worker import Ticket, Work
 
-GREEDY = GenerationOptions()
+GREEDY, SHADOW = GenerationOptions(), ShadowPolicy()
 IDLE_S = 2.0
 """Quiet time before the engine does what nobody waits for."""
 
@@ -47,6 +49,7 @@ class UserVLM:
         attention: Attention,
         adapter: str | None,
         vault: Vault | None,
+        shadow: ShadowPolicy,
     ) -> None:
         """Put opened parts together; `load` opens them."""
         manifest = bundle.manifest
@@ -59,8 +62,17 @@ class UserVLM:
         self.users = UserStore(self._check, self._forget, self._shape, fit, vault)
         """Users by name."""
         self._prefiller = Prefiller(parts.language, parts.weights, parts.sequences, self.users)
-        self._requests = Requests(manifest, parts.language, attention, adapter)
-        self._turns = Turns(parts.language, self._prefiller, self._looker, self._tally)
+        self.agreement = LiveAgreement(shadow, thresholds(manifest))
+        """How faithful resident is on the turns of this process; see `shadow`."""
+        self._requests = Requests(manifest, parts.language, attention, adapter, self.agreement)
+        self._turns = Turns(
+            parts.language,
+            self._prefiller,
+            self._looker,
+            self._tally,
+            Shadow(self.agreement, self._later),
+            self._later,
+        )
         self._closed = False
 
     @classmethod
@@ -74,6 +86,7 @@ class UserVLM:
         threads: int | None = None,
         context: int | None = None,
         repack: bool = True,
+        shadow: ShadowPolicy = SHADOW,
         verify: bool = True,
     ) -> UserVLM:
         """Open a bundle.
@@ -87,6 +100,8 @@ class UserVLM:
             context: KV cells for prefix, answer and residents; None takes `room.plan_room`'s.
             repack: copy the language model's weights into an order made for this processor; without
                 it they lie in memory once, as pages of the file that the system may drop.
+            shadow: which warm turns are answered a second time, exactly, when nobody is waiting;
+                "auto" leaves resident where they say so. `ShadowPolicy(share=0)` for none.
             verify: compare the SHA-256 of every file with the manifest's.
 
         Raises:
@@ -103,7 +118,8 @@ class UserVLM:
         choose(adapter, None, manifest)  # a wrong name shows before anything is loaded
         room = plan_room(context, manifest.architecture.image_tokens, mode)
         vault = None if users is None else Vault.open(Path(users))
-        return cls(bundle, open_parts(bundle, room, threads, repack), attention, adapter, vault)
+        parts = open_parts(bundle, room, threads, repack)
+        return cls(bundle, parts, attention, adapter, vault, shadow)
 
     def encode(self, image: Picture) -> UserEmbedding:
         """Compute a user embedding, or find it when this very picture was seen lately.
@@ -313,10 +329,10 @@ class UserVLM:
 
     def _answer(self, source: Seen, request: Request, options: GenerationOptions) -> Ticket[Chunk]:
         asked = perf_counter()
-        ticket = self._worker.submit(lambda: self._turns.answer(source, request, options, asked))
-        if self.users.saving:
-            self._worker.submit(self._turns.save, idle_s=IDLE_S)
-        return ticket
+        return self._worker.submit(lambda: self._turns.answer(source, request, options, asked))
+
+    def _later(self, work: Work[None]) -> None:
+        self._worker.when_idle(work, IDLE_S)
 
     def _trace(
         self, source: Seen, request: Request, answer: Sequence[int] | None, positions: int

@@ -80,11 +80,25 @@ def to_pixels(picture: Picture, spec: PixelSpec) -> npt.NDArray[np.float32]:
     Raises:
         ImageError: see `open_picture`.
     """
-    square = open_picture(picture).resize((spec.size, spec.size), Image.Resampling.BICUBIC)
-    scaled = (np.asarray(square, dtype=np.float64) * (1 / 255)).astype(np.float32)
-    mean = np.asarray(spec.mean, dtype=np.float32)
-    std = np.asarray(spec.std, dtype=np.float32)
-    return np.ascontiguousarray(((scaled - mean) / std).transpose(2, 0, 1)[None])
+    image = open_picture(picture)
+    square = image.resize((spec.size, spec.size), Image.Resampling.BICUBIC)
+    values = np.array(square, dtype=np.float64)
+    values *= 1 / 255
+    scaled = values.astype(np.float32)
+    scaled -= np.asarray(spec.mean, dtype=np.float32)
+    scaled /= np.asarray(spec.std, dtype=np.float32)
+    pixels = scaled.transpose(2, 0, 1)[None].copy()
+    for trace in (values, scaled):
+        trace.fill(0)
+    for copy in (square, image):
+        if copy is not picture:
+            _blacken(copy)
+    return pixels
+
+
+def _blacken(image: Image.Image) -> None:
+    """Leave no face in freed memory; Pillow copies pixels that are the caller's own first."""
+    image.paste(0, (0, 0, *image.size))
 
 
 def _decode(picture: str | os.PathLike[str] | bytes | Image.Image) -> Image.Image:

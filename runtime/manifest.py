@@ -13,6 +13,7 @@ from typing import Any
 import dacite
 
 from uservlm.runtime.errors import BundleError
+from uservlm.runtime.identity_figures import Identity
 from uservlm.runtime.image import PixelSpec
 
 FORMAT = 2
@@ -230,6 +231,8 @@ class Manifest:
     """None: float32."""
     adapters: dict[str, Adapter] = field(default_factory=dict)
     """By name, kept apart; none is on unless asked for."""
+    identity: Identity | None = None
+    """None: not measured, so nobody is identified."""
 
     def to_json(self) -> str:
         """Serialise, indented, keys in the order of the fields."""

@@ -143,6 +143,7 @@ class Prefiller:
         state = self._saved.load(owner)
         if state is not None:
             self._language.restore(self._residents.next_sequence(), state)
+            state.fill(0)
             return self._residents.admit(owner, cells), "restored"
         self._language.use_adapter(adapter)
         self._decode(
@@ -153,6 +154,11 @@ class Prefiller:
     def clear_scratch(self) -> None:
         """Empty the scratch sequence, whatever state a question left it in."""
         self._language.drop(SCRATCH)
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether a block may be saved and is not."""
+        return any(self._saved.wants(owner) for owner in self._residents.owners)
 
     def save(self) -> None:
         """Save every block that may be saved and is not."""
@@ -187,7 +193,11 @@ class Prefiller:
     def _save(self, owner: Owner) -> None:
         resident = self._residents.find(owner)
         if resident is not None and self._saved.wants(owner):
-            self._saved.save(owner, self._language.save(resident.sequence))
+            state = self._language.save(resident.sequence)
+            try:
+                self._saved.save(owner, state)
+            finally:
+                state.fill(0)
 
     def _decode(self, rows: npt.NDArray[np.float32], sequence: int) -> None:
         """Decode one bidirectional block; failed or interrupted, nothing of it stays."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from uservlm.runtime.adapters import choose
+from uservlm.runtime.agreement import LiveAgreement
 from uservlm.runtime.answers import Attention, GenerationOptions
 from uservlm.runtime.errors import AttentionError, QuestionError
 from uservlm.runtime.manifest import Manifest
@@ -40,6 +41,8 @@ class Request:
     """Answer tokens at most; 1 or more."""
     adapter: str | None = None
     """The one to compute with."""
+    auto: bool = False
+    """Whether the measurements chose the attention, and not the caller."""
 
 
 class Requests:
@@ -51,6 +54,7 @@ class Requests:
         tokenizer: Tokenizer,
         attention: Attention,
         adapter: str | None = None,
+        live: LiveAgreement | None = None,
     ) -> None:
         """Tokenise what is the same for every question.
 
@@ -59,16 +63,23 @@ class Requests:
             tokenizer: of the language model.
             attention: for questions that ask for none of their own.
             adapter: likewise; "none" and None are none.
+            live: what was measured since; "auto" leaves resident when it is not faithful here.
 
         Raises:
             AttentionError: no such attention.
             AdapterError: no such adapter.
         """
+        self._live = live
         self._manifest, self._tokenizer, self._attention = manifest, tokenizer, attention
         self.adapter = choose(adapter, None, manifest)
-        self.attention = resolve(attention, manifest, self.adapter)
+        resolve(attention, manifest, self.adapter)  # a wrong one shows now
         self._head = tokenizer.tokenize(head_text(manifest.prompt.template))
         self._positions = min(tokenizer.cells, manifest.architecture.context)
+
+    @property
+    def attention(self) -> Mode:
+        """What a question gets that asks for no attention and no adapter of its own."""
+        return self.mode(None, None)[0]
 
     @property
     def head(self) -> tuple[int, ...]:
@@ -84,7 +95,10 @@ class Requests:
         """
         chosen = choose(adapter, self.adapter, self._manifest)
         wanted = self._attention if attention is None else attention
-        return resolve(wanted, self._manifest, chosen), chosen
+        mode = resolve(wanted, self._manifest, chosen)
+        if wanted == "auto" and self._live is not None and self._live.faithful(chosen) is False:
+            mode = "exact"
+        return mode, chosen
 
     def tokens(self, question: str) -> Tokens:
         """Tokenise a question in its prompt.
@@ -124,9 +138,10 @@ class Requests:
         mode, chosen = self.mode(attention, adapter)
         if tokens.head == 0 and attention != "resident":
             mode = "exact"
+        auto = (attention or self._attention) == "auto"
         wanted = options.max_new_tokens or self._manifest.prompt.max_new_tokens
         prefix = self._manifest.architecture.image_tokens + len(tokens.all)
-        return Request(tokens, mode, min(wanted, self._positions - prefix), chosen)
+        return Request(tokens, mode, min(wanted, self._positions - prefix), chosen, auto)
 
 
 def resolve(attention: str, manifest: Manifest, adapter: str | None = None) -> Mode:

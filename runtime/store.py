@@ -212,6 +212,7 @@ class UserStore:
             )
         features = np.frombuffer(data, dtype=np.float32).reshape(self._shape)
         embedding = UserEmbedding(features, self._fit.vision)
+        features.fill(0)  # it was copied
         self._kept.put(profile.name, embedding)
         self._recorded.add(profile.name)
         return embedding

@@ -6,7 +6,7 @@ it found it however it ends. Knows nothing of threads, queues or names.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import TypeAlias
@@ -20,23 +20,35 @@ from uservlm.runtime.language import LanguageModel
 from uservlm.runtime.looking import Looker, Seen
 from uservlm.runtime.prefill import SCRATCH, Prefilled, Prefiller
 from uservlm.runtime.request import Request
+from uservlm.runtime.shadow import Shadow
 from uservlm.runtime.spelling import spell
 from uservlm.runtime.timing import timed
 from uservlm.runtime.users import UserEmbedding
+from uservlm.runtime.worker import Work
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 """float32 [vocabulary], before the softmax."""
+
+
+GREEDY = GenerationOptions()
 
 
 class Turns:
     """What can be computed about a user, each as a generator that may be closed at any time."""
 
     def __init__(
-        self, language: LanguageModel, prefiller: Prefiller, looker: Looker, tally: Tally
+        self,
+        language: LanguageModel,
+        prefiller: Prefiller,
+        looker: Looker,
+        tally: Tally,
+        shadow: Shadow,
+        later: Callable[[Work[None]], object],
     ) -> None:
-        """Work with opened parts."""
+        """Work with opened parts; `later` hands in what nobody waits for."""
         self._language, self._prefiller = language, prefiller
         self._looker, self._tally = looker, tally
+        self._shadow, self._later = shadow, later
 
     def answer(
         self, source: Seen, request: Request, options: GenerationOptions, asked: float
@@ -53,7 +65,7 @@ class Turns:
             begun = perf_counter()
             embedding, fresh = self._looker.look(source)
             seen = perf_counter()
-            prefilled = self._prefill(request, embedding)
+            prefilled, first = self._prefill(request, embedding)
             usage = Usage(
                 attention=request.attention,
                 vision_runs=int(fresh),
@@ -64,11 +76,17 @@ class Turns:
                 prefix_reused=prefilled.reused,
                 resident=prefilled.came,
             )
+            text = ""
             with self._language.sampler(options, SCRATCH) as sampler:
                 for chunk in timed(spell(self._language, sampler, request.longest), asked, usage):
+                    text += chunk.text
                     if chunk.usage is not None:
                         self._tally.add(answer_tokens=chunk.usage.answer_tokens)
                     yield chunk
+            if prefilled.came in ("stayed", "restored"):
+                self._shadow.watch(embedding, request, options, (first, text), self._again)
+        if self._prefiller.unsaved:
+            self._later(self.save)
 
     def trace(
         self, source: Seen, request: Request, answer: Sequence[int] | None, positions: int
@@ -116,17 +134,26 @@ class Turns:
             self._prefiller.save()
         yield
 
-    def _prefill(self, request: Request, embedding: UserEmbedding) -> Prefilled:
+    def _again(self, embedding: UserEmbedding, request: Request) -> tuple[int, str]:
+        """Answer greedily, uncounted; gives the likeliest first token and the text."""
+        with self._clean(), self._language.sampler(GREEDY, SCRATCH) as sampler:
+            self._prefiller.exact(embedding, request.tokens, request.longest, request.adapter)
+            first = int(self._language.logits().argmax())
+            pieces = spell(self._language, sampler, request.longest)
+            return first, "".join(piece.text for piece in pieces)
+
+    def _prefill(self, request: Request, embedding: UserEmbedding) -> tuple[Prefilled, int]:
+        """Prefill; gives the likeliest first token too."""
         fill = self._prefiller.exact if request.attention == "exact" else self._prefiller.resident
         prefilled = fill(embedding, request.tokens, request.longest, request.adapter)
-        self._language.logits()  # raises when they are not finite, before a sampler sees them
+        logits = self._language.logits()  # raises when not finite, before a sampler sees them
         self._tally.add(
             questions=1,
             prefix_computed=prefilled.computed,
             prefix_reused=prefilled.reused,
         )
         self._count_came(prefilled.came)
-        return prefilled
+        return prefilled, int(logits.argmax())
 
     def _count_came(self, came: str | None) -> None:
         self._tally.add(

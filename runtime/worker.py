@@ -24,6 +24,8 @@ from uservlm.runtime.interrupt import Interrupt, Stopped
 MAX_WAITING: Final = 16
 """Turns that may wait; more would be answered after their askers have left."""
 
+_CLOSED: Final = "this engine is closed: load the bundle again"
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -132,30 +134,41 @@ class Worker:
         """Turns handed in and not done, the running one among them."""
         return len(self._turns)
 
-    def submit(self, work: Work[Item], *, idle_s: float | None = None) -> Ticket[Item]:
-        """Hand in a job.
+    def submit(self, work: Work[Item]) -> Ticket[Item]:
+        """Hand in a turn.
 
         Args:
             work: called on the worker's thread; its items go to the ticket.
-            idle_s: make it an idle job, which begins when nobody has asked for so many seconds.
 
         Raises:
             BusyError: too many turns are waiting.
             EngineError: the worker is closed.
         """
-        ticket = Ticket(self, work, idle_s)
+        ticket = Ticket(self, work, None)
         with self._lock:
-            if idle_s is not None:
-                self._check_open()
-                self._idle.append(ticket)
+            self._clear_the_way()
+            if len(self._turns) >= self._most:
+                count = len(self._turns)
+                raise BusyError(f"{count} questions are waiting already: ask again later")
+            self._turns.append(ticket)
+            self._enter(ticket)
+        return ticket
+
+    def when_idle(self, work: Work[Item], after_s: float) -> Ticket[Item]:
+        """Hand in an idle job, which begins when nobody has asked for `after_s` seconds.
+
+        A worker that is closed or asked meanwhile never begins it, and says so to its ticket alone.
+        """
+        ticket = Ticket(self, work, after_s)
+        with self._lock:
+            if self._closed:
+                ticket._reason = EngineError(_CLOSED)
+                ticket._future = Future()
+                ticket._future.set_result(None)
+                ticket._items.put(_End())
             else:
-                self._clear_the_way()
-                if len(self._turns) >= self._most:
-                    count = len(self._turns)
-                    raise BusyError(f"{count} questions are waiting already: ask again later")
-                self._turns.append(ticket)
-            ticket._future = self._pool.submit(self._run, ticket)
-            ticket._future.add_done_callback(lambda _: self._end(ticket))
+                self._idle.append(ticket)
+                self._enter(ticket)
         return ticket
 
     def call(self, duty: Callable[[], Result]) -> Result:
@@ -188,18 +201,19 @@ class Worker:
             if self._closed:
                 return
             self._closed = True
-        self.stop_all(EngineError("this engine is closed: load the bundle again"))
+        self.stop_all(EngineError(_CLOSED))
         if last is not None:
             self._pool.submit(last).result()
         self._pool.shutdown()
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise EngineError("this engine is closed: load the bundle again")
+    def _enter(self, ticket: Ticket[Any]) -> None:
+        ticket._future = self._pool.submit(self._run, ticket)
+        ticket._future.add_done_callback(lambda _: self._end(ticket))
 
     def _clear_the_way(self) -> None:
         """Stop the idle jobs: somebody is waiting."""
-        self._check_open()
+        if self._closed:
+            raise EngineError(_CLOSED)
         for ticket in self._idle:
             self._stop(ticket, CancelledError("a question came first"))
 

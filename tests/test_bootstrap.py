@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def tree(tmp_path: Path) -> Path:
     """Copy what the script needs of the repository; hide the tools of this machine."""
     (tmp_path / "toolchain").mkdir()
-    shutil.copy(ROOT / "toolchain" / "bootstrap.py", tmp_path / "toolchain")
+    for name in ("bootstrap.py", "llama_cpp_fixes.h"):
+        shutil.copy(ROOT / "toolchain" / name, tmp_path / "toolchain")
     for name in ("setup.py", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "bin").mkdir()
@@ -142,13 +143,23 @@ def test_a_wheel_is_only_reused_by_the_same_build(tree: Path) -> None:
     assert len(keys) == 1 + len(others)
 
 
-def test_amx_is_left_out_and_nothing_else_changed(tree: Path) -> None:
-    """GCC 12's AMX code crashes (docs/decisions/0003); the user's own arguments come last."""
+def test_fixes_are_compiled_in_and_nothing_else_changed(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another header makes another wheel (docs/decisions/0003); the user's flags come last."""
     module = load(tree)
-    assert module.cmake_args("-DX=1", "avx512f avx512_vnni") == "-DX=1"
-    told = module.cmake_args("-DX=1", "avx512f amx_tile amx_int8")
-    assert "GGML_NATIVE=OFF" in told and "AMX" not in told and told.endswith(" -DX=1")
-    assert module.cmake_args(told, "amx_tile") == told
+    told = module.compiler_settings({"CXXFLAGS": "-O1", "CMAKE_ARGS": "-DX=1"})
+    assert told["CMAKE_ARGS"] == "-DX=1"
+    assert told["CXXFLAGS"].startswith("-include llama_cpp_fixes.h ")
+    assert told["CXXFLAGS"].endswith(" -O1")
+    assert module.compiler_settings(told) == told
+    before = module.llama_folder()
+    header = tree / "toolchain" / "llama_cpp_fixes.h"
+    header.write_text(header.read_text() + "/* another fix */")
+    assert module.llama_folder() != before
+    changed = module.llama_folder()
+    monkeypatch.setenv("CXXFLAGS", "-O1")
+    assert module.llama_folder() != changed
 
 
 def test_a_full_disk_is_refused_with_both_figures(tree: Path) -> None:

@@ -122,3 +122,31 @@ def test_ctrl_c_is_no_crash(tiny_bundle: Path, picture: str) -> None:
 def test_help_is_there(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.returncode == 0 and "usage: uservlm" in done.stdout
+
+
+def test_who_agreed_is_asked_about_by_name_later(
+    tiny_bundle: Path, picture: str, tmp_path: Path
+) -> None:
+    kept = ["--users", str(tmp_path / "users"), *QUICK, "--json", "--attention", "resident"]
+    agreed = ["--remember", "Ada", "--consent", "said yes"]
+    first = run("ask", str(tiny_bundle), "--image", picture, *agreed, "Who?", *kept)
+    again = run("ask", str(tiny_bundle), "--user", "Ada", "Who?", *kept)
+    assert (first.returncode, again.returncode) == (0, 0)
+    told, retold = (json.loads(done.stdout) for done in (first, again))
+    assert retold["text"] == told["text"]
+    assert (retold["usage"]["vision_runs"], retold["usage"]["resident"]) == (0, "restored")
+    stranger = run("ask", str(tiny_bundle), "--user", "Bob", "Who?", *kept)
+    assert (stranger.returncode, stranger.stderr) == (
+        2,
+        "uservlm: no user 'Bob' is kept; known: Ada\n",
+    )
+
+
+@pytest.mark.parametrize("half", [["--remember", "Ada"], ["--consent", "said yes"]])
+def test_nobody_is_remembered_without_consent(
+    tiny_bundle: Path, picture: str, tmp_path: Path, half: list[str]
+) -> None:
+    users = ["--users", str(tmp_path / "users")]
+    done = run("ask", str(tiny_bundle), "--image", picture, "Who?", *half, *users, *QUICK)
+    assert done.returncode == 2 and "--consent HOW" in done.stderr
+    assert not any(path.is_file() and path.stat().st_size > 200 for path in tmp_path.rglob("*"))

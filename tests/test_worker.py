@@ -132,13 +132,13 @@ def test_too_many_are_told_so(worker: Worker) -> None:
 
 def test_an_idle_job_waits_for_quiet_and_gives_way(worker: Worker, interrupt: Interrupt) -> None:
     began = threading.Event()
-    idle = worker.submit(computing(interrupt, began), idle_s=0.05)
+    idle = worker.when_idle(computing(interrupt, began), 0.05)
     assert began.wait(10), "nobody asked: it began"
     assert list(worker.submit(counting(2))) == [0, 1]
     assert next(idle) == 0
     with pytest.raises(CancelledError, match="a question came first"):
         next(idle)
-    patient = worker.submit(counting(1), idle_s=60)
+    patient = worker.when_idle(counting(1), 60)
     assert worker.call(lambda: 5) == 5, "a duty does not wait for an idle job either"
     with pytest.raises(CancelledError):
         next(patient)
@@ -200,3 +200,5 @@ def test_a_closed_worker_says_so(interrupt: Interrupt) -> None:
     for call in (lambda: worker.submit(counting(1)), lambda: worker.call(int)):
         with pytest.raises(EngineError, match="closed"):
             call()
+    with pytest.raises(EngineError, match="closed"):
+        next(worker.when_idle(counting(1), 0))

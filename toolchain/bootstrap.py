@@ -43,12 +43,10 @@ NEED_BYTES_CUDA = 9 * 10**9
 """What the CUDA packages add after torch itself: 2 GB of downloads, about 5 GB in .venv."""
 HEARTBEAT_SECONDS = 30
 """Between two lines of progress where the output is not a terminal."""
-WITHOUT_AMX = (
-    "-DGGML_NATIVE=OFF -DGGML_AVX512=ON -DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON"
-    " -DGGML_AVX512_BF16=ON"
-)
-"""For processors with AMX, which have all of these: GCC 12 miscompiles ggml's tile configuration
-and every quantised model then ends in a segmentation fault (docs/decisions/0003)."""
+FIXES = os.path.join(ROOT, "toolchain", "llama_cpp_fixes.h")
+"""Read before every C++ file of llama.cpp; the file says why (docs/decisions/0003)."""
+CXXFLAGS = "-include {} -fno-math-errno -fno-trapping-math".format(os.path.basename(FIXES))
+"""With the fixes; the two others let loops over tanhf become vector code."""
 
 
 class Refusal(Exception):
@@ -281,10 +279,10 @@ def processor():
     return "\n".join(sorted(set(fields)))
 
 
-def build_key(version, machine, cpu, libc, cmake_args):
+def build_key(version, machine, cpu, libc, compiled):
     # type: (str, str, str, str, str) -> str
     """Name the folder of one build; whatever could make the wheel unfit elsewhere is in it."""
-    digest = hashlib.sha256("\n".join((cpu, libc, cmake_args)).encode("utf-8")).hexdigest()
+    digest = hashlib.sha256("\n".join((cpu, libc, compiled)).encode("utf-8")).hexdigest()
     return "llama-cpp-python-{}-{}-{}".format(version, machine, digest[:12])
 
 
@@ -296,17 +294,24 @@ def llama_folder():
         platform.machine(),
         processor(),
         "-".join(platform.libc_ver()),
-        cmake_args(os.environ.get("CMAKE_ARGS", ""), processor()),
+        compiled(),
     )
     return os.path.join(WHEELS, key)
 
 
-def cmake_args(given, cpu):
-    # type: (str, str) -> str
-    """Return what CMake is told: the user's own arguments, behind what this processor needs."""
-    if "amx_tile" not in cpu or WITHOUT_AMX in given:
-        return given
-    return (WITHOUT_AMX + " " + given).strip()
+def compiled():
+    # type: () -> str
+    """Describe how llama.cpp is compiled, in no words that change with the place of this tree."""
+    settings = compiler_settings(dict(os.environ))
+    return "\n".join([settings["CMAKE_ARGS"], settings["CXXFLAGS"], read(FIXES).decode("utf-8")])
+
+
+def compiler_settings(environment):
+    # type: (dict[str, str]) -> dict[str, str]
+    """Return how llama.cpp is compiled: the user's own settings and ours, but for the paths."""
+    given = environment.get("CXXFLAGS", "")
+    flags = given if CXXFLAGS in given else (CXXFLAGS + " " + given).strip()
+    return {"CMAKE_ARGS": environment.get("CMAKE_ARGS", ""), "CXXFLAGS": flags}
 
 
 def llama_wheel():
@@ -417,7 +422,10 @@ def pip(label, arguments):
     # Packages of another tree (ROS sets PYTHONPATH) would count as installed here.
     environment.pop("PYTHONPATH", None)
     environment.update(PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", TMPDIR=SCRATCH)
-    environment["CMAKE_ARGS"] = cmake_args(environment.get("CMAKE_ARGS", ""), processor())
+    environment.update(compiler_settings(environment))
+    # By name and search path, so that no space in a path can break a flag.
+    paths = [os.path.dirname(FIXES), environment.get("CPLUS_INCLUDE_PATH", "")]
+    environment["CPLUS_INCLUDE_PATH"] = os.pathsep.join(path for path in paths if path)
     # Build tools are pinned too; pip 25.3 renamed the variable that reaches them.
     environment.update(PIP_CONSTRAINT=CONSTRAINTS, PIP_BUILD_CONSTRAINT=CONSTRAINTS)
     run(label, [VENV_PYTHON, "-m", "pip"] + arguments, environment)
