@@ -12,6 +12,7 @@ from pathlib import Path
 
 from uservlm.runtime.errors import BundleError
 from uservlm.runtime.manifest import MANIFEST_FILE, FileRecord, Manifest
+from uservlm.runtime.verified import note_verified, stamp, was_verified
 
 VISION_FILE = "vision.onnx"
 LANGUAGE_FILE = "language.gguf"
@@ -38,12 +39,13 @@ class Bundle:
         return self.path / LANGUAGE_FILE
 
 
-def open_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
+def open_bundle(path: str | Path, *, verify: bool = True, trust: bool = False) -> Bundle:
     """Read the manifest and check that every file it names is there and whole.
 
     Args:
         path: the bundle's folder.
         verify: also compare SHA-256 sums; sizes are always compared.
+        trust: spare that where they were compared before and no file was touched since.
 
     Raises:
         BundleError: names the file and the way out.
@@ -67,7 +69,12 @@ def open_bundle(path: str | Path, *, verify: bool = True) -> Bundle:
         if required not in manifest.files:
             raise BundleError(f"{manifest_file} does not list {required}; export the bundle again")
     for name, record in manifest.files.items():
-        _check_file(folder / name, record, verify)
+        _check_file(folder / name, record, verify=False)
+    found = stamp(folder, [MANIFEST_FILE, *manifest.files])
+    if verify and not (trust and was_verified(folder, found)):
+        for name, record in manifest.files.items():
+            _check_file(folder / name, record, verify=True)
+        note_verified(folder, found)
     return Bundle(folder, manifest)
 
 

@@ -102,7 +102,8 @@ class UserVLM:
                 it they lie in memory once, as pages of the file that the system may drop.
             shadow: which warm turns are answered a second time, exactly, when nobody is waiting;
                 "auto" leaves resident where they say so. `ShadowPolicy(share=0)` for none.
-            verify: compare the SHA-256 of every file with the manifest's.
+            verify: compare the SHA-256 of every file with the manifest's, unless it was done and
+                no file was touched since.
 
         Raises:
             BundleError: missing, damaged or not a bundle.
@@ -112,7 +113,7 @@ class UserVLM:
             StoreError: `users` cannot be used.
             EngineError: not enough memory.
         """
-        bundle = open_bundle(bundle_path, verify=verify)
+        bundle = open_bundle(bundle_path, verify=verify, trust=True)
         manifest = bundle.manifest
         mode = roomiest(attention, manifest)
         choose(adapter, None, manifest)  # a wrong name shows before anything is loaded

@@ -5,6 +5,7 @@ Nothing is mocked: a bundle here went through the whole converter, parity includ
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -26,6 +27,12 @@ MakeCheckpoint = Callable[..., Path]
 """(shape="square", seed=0, dtype="bfloat16") -> folder of a random checkpoint."""
 MakeBundle = Callable[..., Path]
 """(shape="square", quant="f16", vision="fp32") -> folder of its bundle."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Notes of what was verified do not go to the cache of whoever runs the tests."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -107,8 +107,8 @@ def test_importing_loads_nothing_heavy_and_writes_nothing(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_answering_loads_no_torch_and_writes_nothing(tiny_bundle: Path, tmp_path: Path) -> None:
-    """onnxruntime's telemetry would leave files in the home directory."""
+def test_answering_loads_no_torch_and_writes_one_note(tiny_bundle: Path, tmp_path: Path) -> None:
+    """That the bundle was whole. onnxruntime's telemetry would leave files there too."""
     code = (
         "import sys, numpy, uservlm.runtime as r;"
         f"v = r.UserVLM.load({str(tiny_bundle)!r}, threads=1);"
@@ -126,4 +126,5 @@ def test_answering_loads_no_torch_and_writes_nothing(tiny_bundle: Path, tmp_path
         check=True,
     )
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
-    assert list(tmp_path.iterdir()) == []
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.parent for path in written] == [tmp_path / "uservlm" / "verified"]
