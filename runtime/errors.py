@@ -75,3 +75,7 @@ class StoreError(UserVLMError):
 
 class SealError(StoreError):
     """One sealed file is damaged, foreign, moved, or no plain file; nothing of it is given out."""
+
+
+class BudgetError(UserVLMError):
+    """The memory the caller allows does not hold the bundle."""

@@ -89,6 +89,8 @@ class Identifier:
         self._shape = (shape.image_tokens, shape.width)
         self._vision = manifest.files[VISION_FILE].sha256
         self._reduction = read_reduction(folder, shape.width)
+        self.key = manifest.files[IDENTITY_FILE].sha256
+        """Names the reduction: vectors made by another one say nothing to this one."""
 
     def pool(self, embedding: UserEmbedding) -> Floats:
         """Make a unit vector, float32 [k], of a user embedding.
@@ -108,6 +110,7 @@ class Identifier:
 
         Raises:
             IdentityError: more people than the thresholds were measured for.
+            EmbeddingError: vectors of several lengths: not all of them are from this bundle.
         """
         return identify(vector, gallery, level_for(self._measured, len(gallery), self._folder))
 
@@ -130,6 +133,9 @@ def identify(vector: Floats, gallery: Mapping[str, Floats], level: IdentityLevel
     """Decide by the thresholds of `level`; arguments as for `Identifier.identify`."""
     if not gallery:
         return Identification("new", None, None, None, None)
+    lengths = {vector.shape[-1], *(kept.shape[-1] for kept in gallery.values())}
+    if len(lengths) > 1:
+        raise EmbeddingError(f"vectors of {sorted(lengths)} numbers: pool the embeddings again")
     likeness = {name: float(centroid(kept) @ vector) for name, kept in gallery.items()}
     nearest, *others = sorted(likeness, key=likeness.__getitem__, reverse=True)
     similarity = likeness[nearest]
@@ -154,7 +160,7 @@ def measured(manifest: Manifest, folder: Path) -> Identity:
     Raises:
         IdentityError: nothing was; the message names the command.
     """
-    if manifest.identity is None:
+    if manifest.identity is None or IDENTITY_FILE not in manifest.files:
         raise IdentityError(
             f"how alike two pictures of one person are was not measured for {folder}: "
             f"run `{COMMAND.format(bundle=folder)}`, or name the user yourself"

@@ -77,6 +77,7 @@ class UserStore:
         Raises:
             RequestError: the name is blank, or consent is given and there is no folder for users.
             EmbeddingError: the embedding is of another bundle, or was forgotten.
+            ConsentError: the consent has run out, or another process forgot them meanwhile.
             StoreError: it cannot be written; nobody is kept then.
         """
         if not name.strip():
@@ -178,7 +179,10 @@ class UserStore:
     def _open(self, name: str, owner: Owner) -> bytearray | None:
         if self._vault is None:
             return None
-        return self._vault.read(name, "state", self._fit.state(owner), owner.adapter or "")
+        state = self._vault.read(name, "state", self._fit.state(owner), owner.adapter or "")
+        if state is None:
+            self._saved.discard((name, owner))
+        return state
 
     def _unsaved(self, owner: Owner) -> list[str]:
         names = self._names_of(owner) if self._vault else []
@@ -193,11 +197,14 @@ class UserStore:
     def _write(self, name: str, embedding: UserEmbedding, consent: Consent | None) -> None:
         if self._vault is None:
             return
-        now, known = datetime.now(timezone.utc), self._vault.profile(name)
-        agreed = consent or (known.consent if known else None)
-        if agreed is None:
-            return
-        self._vault.keep(Profile(name, agreed, known.created if known else now, now))
+        if consent is None:
+            known = self._vault.touch(name)
+            if known is None:
+                return
+            agreed = known.consent
+        else:
+            now, known, agreed = datetime.now(timezone.utc), self._vault.profile(name), consent
+            self._vault.keep(Profile(name, agreed, known.created if known else now, now))
         self._recorded.add(name)
         if agreed.covers("embedding"):
             self._vault.write(name, "embedding", self._fit.embedding, embedding.features.data)

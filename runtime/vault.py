@@ -48,7 +48,7 @@ from uservlm.runtime.errors import ConsentError, RequestError, SealError
 from uservlm.runtime.keyfile import master_key
 from uservlm.runtime.profiles import Keeps, Profile, check_name, from_bytes, to_bytes
 from uservlm.runtime.sealing import Keys, Label, sealed
-from uservlm.runtime.shelf import CHECK_FILE, Refused, Shelf, holds_store
+from uservlm.runtime.shelf import Refused, Shelf, holds_store
 
 __all__ = ["Kind", "Refused", "Vault", "users_folder"]
 
@@ -98,8 +98,13 @@ class Vault:
 
     @staticmethod
     def exists(folder: Path) -> bool:
-        """Whether a store is there, so that a look need not make one."""
-        return (folder / CHECK_FILE).exists()
+        """Whether a store was begun there, so that a look need not make one.
+
+        Raises:
+            StoreError: the folder holds other things, or may not be read.
+        """
+        with disk_errors(f"the users' store {folder} cannot be opened"):
+            return folder.is_dir() and holds_store(folder)
 
     @property
     def folder(self) -> Path:

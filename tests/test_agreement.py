@@ -50,6 +50,7 @@ def test_few_cases_say_nothing_unless_they_are_plainly_bad() -> None:
     assert filled(0, 0).faithful() is None
     assert filled(0, ENOUGH - 1).faithful() is None
     assert filled(0, ENOUGH).faithful() is False
+    assert filled(ENOUGH, 0).faithful() is None
     assert filled(99, 0).faithful() is None
 
 

@@ -1,0 +1,105 @@
+"""The memory budget: its formulas against llama.cpp's own figures, and its refusals."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from uservlm.runtime.budget import (
+    MB,
+    Setting,
+    check,
+    compute_bytes,
+    kv_bytes,
+    need,
+    residents_that_fit,
+)
+from uservlm.runtime.errors import BudgetError
+from uservlm.runtime.manifest import Architecture
+from uservlm.runtime.room import Room
+
+POCKET = Architecture(112, 14, 64, 256, 5, 4, 2, 64, 512, 2112, 8192)
+FULL = Architecture(448, 14, 1024, 2304, 26, 8, 4, 256, 9216, 257216, 8192)
+LANGUAGE, VISION = 1_632_626_464, 425_010_229
+"""Files of a 3B/448 bundle in Q4_0 and int8."""
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("architecture", "room", "kv", "compute"),
+    [
+        (POCKET, Room(2048, 1536, 4), 5.00, 82.54),
+        (POCKET, Room(5216, 768, 4), 13.13, 99.77),
+        (FULL, Room(2048, 1536, 4), 208.0, 274.54),
+        (FULL, Room(2048, 1088, 4), 208.0, 194.46),
+        (FULL, Room(5216, 1536, 4), 546.0, 403.54),
+        (FULL, Room(1600, 512, 4), 182.0, 90.51),
+    ],
+)
+def test_llamas_own_figures_come_out(
+    architecture: Architecture, room: Room, kv: float, compute: float
+) -> None:
+    """What llama.cpp's log said of its buffers, in MiB, flash attention off."""
+    assert kv_bytes(architecture, room.cells) / MIB == pytest.approx(kv, rel=0.01)
+    assert compute_bytes(architecture, room) / MIB == pytest.approx(compute, rel=0.01)
+
+
+def test_flash_attention_and_small_cells_take_less() -> None:
+    """llama.cpp said 226.56 MiB for the flash attention of this room."""
+    room = Room(2048, 1536, 4)
+    flash = compute_bytes(FULL, room, flash=True) / MIB
+    assert flash == pytest.approx(226.56, rel=0.1)
+    assert kv_bytes(FULL, 2048, "q8_0") / kv_bytes(FULL, 2048) == pytest.approx(34 / 64)
+
+
+def test_the_peak_of_a_full_bundle_is_what_was_measured() -> None:
+    """2154 MiB after one prefill of 1084 rows, of them 579 MiB of its own; no vision."""
+    wanted = need(FULL, LANGUAGE, VISION, Setting(Room(2048, 1536, 4)))
+    assert wanted.language / MIB == pytest.approx(2154, rel=0.1)
+    assert (wanted.language - wanted.mapped) / MIB == pytest.approx(579, rel=0.1)
+
+
+def test_vision_before_the_weights_costs_the_larger_of_both() -> None:
+    room = Room(2048, 1536, 4)
+    beside = need(FULL, LANGUAGE, VISION, Setting(room))
+    before = need(FULL, LANGUAGE, VISION, Setting(room, vision_with_language=False))
+    assert beside.peak == beside.language + beside.vision
+    assert before.peak == before.language
+
+
+def test_weights_twice_are_counted_twice() -> None:
+    room = Room(2048, 1536, 4)
+    table = 486_138_240  # Q6_K, which llama.cpp does not copy
+    once = need(FULL, LANGUAGE, VISION, Setting(room, placement="repacked", table_bytes=table))
+    twice = need(FULL, LANGUAGE, VISION, Setting(room, placement="both", table_bytes=table))
+    assert once.mapped == table
+    assert twice.peak - once.peak == LANGUAGE - table
+    assert twice.language / MIB == pytest.approx(3240, rel=0.1)  # measured
+
+
+def test_a_budget_too_small_is_refused_with_the_numbers() -> None:
+    wanted = need(FULL, LANGUAGE, VISION, Setting(Room(2048, 1536, 4)))
+    least = -(-wanted.peak // MB)
+    check(least, wanted)
+    with pytest.raises(BudgetError) as refused:
+        check(least - 1, wanted)
+    message = str(refused.value)
+    assert f"{least - 1} MB is too small: {least} MB" in message
+    parts = [int(found) for found in re.findall(r"(\d+)[,)]", message)]
+    assert sum(parts) == pytest.approx(least, abs=len(parts))
+
+
+def test_as_many_residents_fit_as_the_budget_pays_for() -> None:
+    setting, cells = Setting(Room(2048, 1536, 1)), 1056
+    least = -(-need(FULL, LANGUAGE, VISION, setting).peak // MB)
+    found = [
+        residents_that_fit(least + more, FULL, LANGUAGE, VISION, setting, cells)
+        for more in (0, 200, 1000)
+    ]
+    assert found[0] == 0
+    assert found[0] < found[1] < found[2]
+    room = Room(2048 + found[2] * cells, 1536, 1 + found[2])
+    check(least + 1000, need(FULL, LANGUAGE, VISION, Setting(room)))
+    with pytest.raises(BudgetError):
+        residents_that_fit(least - 1, FULL, LANGUAGE, VISION, setting, cells)
