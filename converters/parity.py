@@ -10,9 +10,7 @@ which they differ, both have seen the same text.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +22,8 @@ import numpy.typing as npt
 from uservlm.converters.cases import Case
 from uservlm.converters.errors import ParityError
 from uservlm.converters.vision_onnx import Features, mean_token_cosine
+from uservlm.runtime.agreement import FAITHFUL, Scores, mean, rouge1
+from uservlm.runtime.agreement import kl_divergence as kl_divergence
 from uservlm.runtime.manifest import Agreement, Parity, Precision
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 Logits = npt.NDArray[np.float32]
 """float32 [rows of the embedding table], before the softmax."""
-
-FAITHFUL = 0.95
-"""Agreement at which `attention="auto"` may take resident."""
 
 COSINE: dict[str, float] = {"fp32": 0.9999, "int8": 0.99}
 """Lowest mean-token cosine of a user embedding, by the vision encoder's precision."""
@@ -142,21 +139,45 @@ def compare(
         answer_positions=len(pairs),
         answer_kl=_mean_kl(pairs),
         answer_top1=_same(pairs),
-        greedy_agreement=_mean(same),
+        greedy_agreement=mean(same),
         threshold=threshold,
+    )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One case answered by one bundle in both ways."""
+
+    scores: Scores
+    first_token_kl: float
+    """KL(exact ‖ resident) in nats."""
+
+
+def pair(exact: Reply, resident: Reply) -> Pair:
+    """Compare two answers to one case."""
+    one, two = exact.logits[0], resident.logits[0]
+    scores = Scores(
+        same_first=bool(one.argmax() == two.argmax()),
+        same_answer=exact.tokens == resident.tokens,
+        rouge1=rouge1(resident.text, exact.text),
+    )
+    return Pair(scores, kl_divergence(one, two))
+
+
+def agreement(pairs: Sequence[Pair]) -> Agreement:
+    """Give what a manifest keeps of the pairs."""
+    return Agreement(
+        cases=len(pairs),
+        first_token_top1=mean(one.scores.same_first for one in pairs),
+        first_token_kl=mean(one.first_token_kl for one in pairs),
+        rouge1=mean(one.scores.rouge1 for one in pairs),
+        threshold=FAITHFUL,
     )
 
 
 def agree(exact: Sequence[Reply], resident: Sequence[Reply]) -> Agreement:
     """Compare the bundle with itself: resident attention with exact."""
-    first = [(one.logits[0], two.logits[0]) for one, two in zip(exact, resident, strict=True)]
-    return Agreement(
-        cases=len(exact),
-        first_token_top1=_same(first),
-        first_token_kl=_mean_kl(first),
-        rouge1=_mean(rouge1(two.text, one.text) for one, two in zip(exact, resident, strict=True)),
-        threshold=FAITHFUL,
-    )
+    return agreement([pair(one, two) for one, two in zip(exact, resident, strict=True)])
 
 
 def lowest_cosine(original: Sequence[Features], users: Sequence[UserEmbedding]) -> float:
@@ -199,33 +220,9 @@ def check(parity: Parity, what: str = "the bundle") -> None:
         )
 
 
-def kl_divergence(reference: Logits, other: Logits) -> float:
-    """Give KL(reference ‖ other) of the two distributions, in nats."""
-    first, second = _log_softmax(reference), _log_softmax(other)
-    return float(max(0.0, np.sum(np.exp(first) * (first - second))))
-
-
-def rouge1(answer: str, reference: str) -> float:
-    """Give the F1 of the words two texts share; 1 when neither has any."""
-    ours, theirs = (Counter(re.findall(r"\w+", text.lower())) for text in (answer, reference))
-    if not ours and not theirs:
-        return 1.0
-    shared = sum((ours & theirs).values())
-    return 2 * shared / (sum(ours.values()) + sum(theirs.values()))
-
-
-def _log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - float(logits.max())
-    return np.asarray(shifted - np.log(np.exp(shifted).sum()))
-
-
 def _mean_kl(pairs: Sequence[tuple[Logits, Logits]]) -> float:
-    return _mean(kl_divergence(one, two) for one, two in pairs)
+    return mean(kl_divergence(one, two) for one, two in pairs)
 
 
 def _same(pairs: Sequence[tuple[Logits, Logits]]) -> float:
-    return _mean(one.argmax() == two.argmax() for one, two in pairs)
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean([float(value) for value in values]))
+    return mean(one.argmax() == two.argmax() for one, two in pairs)

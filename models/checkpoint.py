@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from uservlm.models.architecture import IMAGE_SIZE, IMAGE_TOKENS
 from uservlm.models.evaluate import Row, evaluate, table
+from uservlm.models.mask_figures import HEADING
+from uservlm.models.masks import Mask
 
 TOKENIZER_FILES = "*token*"
 POCKET = Path(__file__).parent / "pocket"
@@ -59,13 +61,28 @@ picture replaced; *chance* is how often that other user's right answer happens t
 is where a model that looks must fall to. General questions must not fall at all.
 
 {table}
-"""
+
+{masks}"""
 
 
 def write_checkpoint(
-    model: Any, tokenizer_folder: Path, adapter: Path, made: dict[str, Any], people: int = 1000
+    model: Any,
+    tokenizer_folder: Path,
+    adapter: Path,
+    made: dict[str, Any],
+    people: int = 1000,
+    mask: Mask = "paligemma",
 ) -> Sequence[Row]:
-    """Round to bfloat16, write the folder, measure what was written and write its card."""
+    """Round to bfloat16, write the folder, measure what was written and write its card.
+
+    Args:
+        model: as trained, adapter merged.
+        tokenizer_folder: its vocabulary.
+        adapter: the LoRA alone.
+        made: what the card says of the training: seed, pictures, rank, masks (`section`).
+        people: held-out users that are asked.
+        mask: the one it was tuned under and is measured under.
+    """
     from transformers import AutoTokenizer, PaliGemmaForConditionalGeneration, SiglipImageProcessor
 
     shutil.rmtree(POCKET, ignore_errors=True)
@@ -83,7 +100,7 @@ def write_checkpoint(
     shipped = PaliGemmaForConditionalGeneration.from_pretrained(
         POCKET, dtype=torch.float32, attn_implementation="eager"
     ).eval()
-    rows = evaluate(shipped, AutoTokenizer.from_pretrained(POCKET), people)
+    rows = evaluate(shipped, AutoTokenizer.from_pretrained(POCKET), people, mask=mask)
     text = CARD.format(
         weights=sum(p.numel() for p in shipped.parameters()) / 1e6,
         size=IMAGE_SIZE,
@@ -94,6 +111,13 @@ def write_checkpoint(
     )
     (POCKET / "README.md").write_text(text, encoding="utf-8")
     return rows
+
+
+def write_mask_section(text: str) -> None:
+    """Put newly measured figures of the two masks into the card; all else in it stays."""
+    card = POCKET / "README.md"
+    before = card.read_text(encoding="utf-8").partition(HEADING)[0].rstrip()
+    card.write_text(f"{before}\n\n{text}", encoding="utf-8")
 
 
 def _write_adapter(source: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ tests/test_pocket.py. "Fully right" means that greedy decoding gives the right a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +16,12 @@ import torch
 
 from uservlm.models.dialogues import Dialogue, answer, sample_dialogue
 from uservlm.models.knowledge import KINDS, Split, topics
+from uservlm.models.masks import MASKS, Mask
 from uservlm.models.people import Scene
 from uservlm.models.pictures import scene_at, square_at
 from uservlm.models.tower import to_tensor
 from uservlm.models.tuning import answer_logits, collate, encode_example, fully_right, project
+from uservlm.runtime.agreement import wilson
 
 if TYPE_CHECKING:
     from transformers import PaliGemmaForConditionalGeneration
@@ -43,8 +45,8 @@ class Share:
     @property
     def margin(self) -> float:
         """Half the width of the 95 % Wilson interval."""
-        z, n, p = 1.96, max(self.of, 1), self.value
-        return float(z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)))
+        found = wilson(self.value, self.of)
+        return (found.high - found.low) / 2
 
     def __str__(self) -> str:
         return f"{100 * self.value:.1f} ± {100 * self.margin:.1f} %"
@@ -63,18 +65,31 @@ class Row:
     """How often that other user's right answer is the same: what `other_picture` must drop to."""
 
 
+@dataclass(frozen=True)
+class BothWays:
+    """One model run exactly and resident, asked the same held-out phrasings of one kind."""
+
+    kind: str
+    exact: Share
+    """Fully right."""
+    resident: Share
+    """Fully right."""
+    unchanged: Share
+    """The same token is the most likely everywhere in the right answer, right or wrong."""
+
+
 @torch.no_grad()
 def evaluate(
-    model: PaliGemmaForConditionalGeneration, tokenizer: Any, people: int = 500, batch: int = 20
+    model: PaliGemmaForConditionalGeneration,
+    tokenizer: Any,
+    people: int = 500,
+    batch: int = 20,
+    mask: Mask = "paligemma",
 ) -> list[Row]:
     """Ask about `people` held-out users, one dialogue of every kind in each way of asking."""
-    size = model.config.vision_config.image_size
     scenes = [scene_at(HELD_OUT_PEOPLE, i) for i in range(people)]
     others = [scenes[(i + 1) % people] for i in range(people)]
-    squares = np.stack([square_at(HELD_OUT_PEOPLE, size, i) for i in range(people)])
-    images = torch.cat(
-        [project(model, to_tensor(squares[i : i + 50]), 1) for i in range(0, people, 50)]
-    )
+    images = _images(model, people)
     shifted = images.roll(-1, dims=0)
     rows = []
     for kind in KINDS:
@@ -83,13 +98,32 @@ def evaluate(
         rows.append(
             Row(
                 kind=kind,
-                held_out_phrasing=_share(model, tokenizer, held, images, batch),
-                known_phrasing=_share(model, tokenizer, known, images, batch),
-                other_picture=_share(model, tokenizer, held, shifted, batch),
+                held_out_phrasing=_share(model, tokenizer, held, images, batch, mask),
+                known_phrasing=_share(model, tokenizer, known, images, batch, mask),
+                other_picture=_share(model, tokenizer, held, shifted, batch, mask),
                 chance=_same_answer(held, others),
             )
         )
     return rows
+
+
+@torch.no_grad()
+def both_ways(
+    model: PaliGemmaForConditionalGeneration, tokenizer: Any, people: int = 500, batch: int = 20
+) -> list[BothWays]:
+    """Ask one model each question exactly and resident, as `evaluate` asks held-out phrasings."""
+    scenes = [scene_at(HELD_OUT_PEOPLE, i) for i in range(people)]
+    images, found = _images(model, people), []
+    for kind in KINDS:
+        counts = np.zeros(3)
+        for part, seen in _parts(_draw(scenes, kind, "held_out"), images, batch):
+            asked = collate([encode_example(tokenizer, d.question, d.answer) for d in part], seen)
+            exact, resident = (answer_logits(model, asked, mask) for mask in MASKS)
+            kept = fully_right(resident[0], exact[0].argmax(-1), resident[2])
+            shares = (fully_right(*exact), fully_right(*resident), kept)
+            counts += [share.sum().item() for share in shares]
+        found.append(BothWays(kind, *(Share(round(count), people) for count in counts)))
+    return found
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -111,22 +145,34 @@ def _draw(scenes: Sequence[Scene], kind: str, split: Split) -> list[Dialogue]:
     return [sample_dialogue(s, rng, split, {kind: 1.0}, noise=0.0) for s in scenes]
 
 
+def _images(model: PaliGemmaForConditionalGeneration, people: int) -> torch.Tensor:
+    """User embeddings of the held-out people, float32 [people, N, d]."""
+    size = model.config.vision_config.image_size
+    squares = np.stack([square_at(HELD_OUT_PEOPLE, size, i) for i in range(people)])
+    return torch.cat(
+        [project(model, to_tensor(squares[i : i + 50]), 1) for i in range(0, people, 50)]
+    )
+
+
+def _parts(
+    dialogues: Sequence[Dialogue], images: torch.Tensor, batch: int
+) -> Iterator[tuple[Sequence[Dialogue], torch.Tensor]]:
+    for start in range(0, len(dialogues), batch):
+        yield dialogues[start : start + batch], images[start : start + batch]
+
+
 def _share(
     model: PaliGemmaForConditionalGeneration,
     tokenizer: Any,
     dialogues: Sequence[Dialogue],
     images: torch.Tensor,
     batch: int,
+    mask: Mask,
 ) -> Share:
     right = 0.0
-    for start in range(0, len(dialogues), batch):
-        part = dialogues[start : start + batch]
+    for part, seen in _parts(dialogues, images, batch):
         examples = [encode_example(tokenizer, d.question, d.answer) for d in part]
-        right += (
-            fully_right(*answer_logits(model, collate(examples, images[start : start + batch])))
-            .sum()
-            .item()
-        )
+        right += fully_right(*answer_logits(model, collate(examples, seen), mask)).sum().item()
     return Share(round(right), len(dialogues))
 
 

@@ -1,9 +1,8 @@
 """Train the pocket model again, from a seed: `python -m uservlm.models.train`.
 
-Owns: the order of the stages, their lengths, and the files between them. Each stage leaves one
-file in the work folder and is skipped when that file is there (the last one never is), so a stopped
-training goes on where it was, and stages that need nothing of each other (tower, words) can run
-side by side.
+Owns: the order of the stages. Each leaves one file in the work folder (`workshop.py`) and is
+skipped when that file is there (the last two never are), so a stopped training goes on where it
+was, and stages that need nothing of each other (tower, words) can run side by side.
 
 1. `pictures`     draw the training people
 2. `tower`        ours: the vision tower learns attributes (stands in for SigLIP's pretraining),
@@ -13,7 +12,13 @@ side by side.
 4. `captions`     ours: projector and language model learn to describe what the tower sees
 5. `alignment`    the paper's first stage: the projector alone, on descriptions
 6. `instruction`  the paper's second stage: a LoRA on the language model, on questions of users
-7. `checkpoint`   merge, round to bfloat16, write Hugging Face layout and the adapter beside it
+   `user-first`   the same from the same weights under the other mask of `masks.py`
+7. `figures`      run both exactly and resident, on held-out people
+8. `checkpoint`   merge, round to bfloat16, write Hugging Face layout and the adapter beside it
+
+`--mask user-first` ships the second LoRA instead of the first. `--from-shipped` starts at stage 6
+from the weights in `models/pocket/` and ends with the figures in its card; `--steps`, `--batch` and
+`--pictures` make it shorter.
 """
 
 from __future__ import annotations
@@ -21,111 +26,37 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
 
-from uservlm.models.architecture import IMAGE_SIZE, PIECES, pocket_config
-from uservlm.models.checkpoint import write_checkpoint
-from uservlm.models.dialogues import corpus, describe, sample_dialogue, text_only
-from uservlm.models.evaluate import table
+from uservlm.models.checkpoint import write_checkpoint, write_mask_section
+from uservlm.models.dialogues import describe, sample_dialogue, text_only
+from uservlm.models.evaluate import both_ways, table
 from uservlm.models.learning import Schedule
-from uservlm.models.people import Scene, random_scene
-from uservlm.models.pictures import scene_at, write_squares
-from uservlm.models.prompt import TEMPLATE
+from uservlm.models.mask_figures import section
+from uservlm.models.masks import MASKS, Mask
+from uservlm.models.people import Scene
+from uservlm.models.pictures import scene_at
+from uservlm.models.shipped import recover_stages, shipped
 from uservlm.models.tower import Seer, labels_of, to_tensor, train_tower
 from uservlm.models.tuning import Batch, Example, collate, encode_example, project, tune
-from uservlm.models.vocabulary import train_vocabulary
+from uservlm.models.workshop import LANGUAGE, PROJECTOR, TOWER, Recipe, Workshop
 
 if TYPE_CHECKING:
     from transformers import PaliGemmaForConditionalGeneration
 
 LORA_TARGETS = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 """User-VLM's own targets, named so that the tower's layers of the same names stay frozen."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides the result besides the code."""
-
-    seed: int = 1
-    pictures: int = 120_000
-    tower: Schedule = Schedule(steps=1500, batch=128, rate=1e-3, muon=False)
-    sharpen: Schedule = Schedule(steps=1200, batch=128, rate=1e-3)
-    polish: Schedule = Schedule(steps=700, batch=128, rate=7e-4)
-    words: Schedule = Schedule(steps=400, batch=128, rate=1.5e-3)
-    captions: Schedule = Schedule(steps=250, batch=128, rate=1.5e-3)
-    alignment: Schedule = Schedule(steps=60, batch=128, rate=1e-3)
-    instruction: Schedule = Schedule(steps=400, batch=128, rate=2e-3, muon=False)
-    questions_per_picture: int = 4
-    lora_rank: int = 16
-    lora_alpha: int = 32
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """The work folder and what every stage needs from it."""
-
-    folder: Path
-    recipe: Recipe
-    threads: int
-
-    def file(self, stage: str) -> Path:
-        """Where a stage leaves its weights."""
-        return self.folder / f"{stage}.safetensors"
-
-    def squares(self) -> npt.NDArray[np.uint8]:
-        """Training pictures, uint8 [pictures, size, size, 3], drawn if they are not there yet."""
-        path = self.folder / f"pictures-{self.recipe.seed}.npy"
-        return write_squares(path, self.recipe.seed, self.recipe.pictures, IMAGE_SIZE, self.threads)
-
-    def tokenizer(self) -> Any:
-        """The vocabulary, trained if it is not there yet."""
-        from transformers import AutoTokenizer
-
-        folder = self.folder / "tokenizer"
-        if not (folder / "tokenizer.json").exists():
-            rng = np.random.default_rng(self.recipe.seed)
-            scenes = [random_scene(rng) for _ in range(4000)]
-            train_vocabulary(corpus(self.recipe.seed, scenes, TEMPLATE), folder, PIECES)
-        return AutoTokenizer.from_pretrained(folder)
-
-    def model(self, *stages: str) -> PaliGemmaForConditionalGeneration:
-        """A fresh model with the weights that the named stages left, later ones winning."""
-        from transformers import PaliGemmaForConditionalGeneration
-
-        torch.manual_seed(self.recipe.seed)
-        model: PaliGemmaForConditionalGeneration = PaliGemmaForConditionalGeneration._from_config(
-            pocket_config(), attn_implementation="eager"
-        )
-        state = model.state_dict()
-        for stage in stages:
-            for name, tensor in load_file(self.file(stage)).items():
-                state[name].copy_(tensor)
-        model.train()
-        return model
-
-    def save(self, stage: str, model: torch.nn.Module, *parts: str) -> None:
-        """Write the parameters whose names start with one of `parts`."""
-        kept = {
-            n: p.detach().contiguous() for n, p in model.named_parameters() if n.startswith(parts)
-        }
-        part = self.file(stage).with_suffix(".part")
-        save_file(kept, part)
-        part.rename(self.file(stage))
-
-
-TOWER, PROJECTOR, LANGUAGE = (
-    "model.vision_tower",
-    "model.multi_modal_projector",
-    "model.language_model",
-)
+TUNED: dict[Mask, str] = {"paligemma": "instruction", "user-first": "user-first"}
+"""The stage that tunes under each mask."""
+TUNED_WITH: dict[Mask, str] = {"paligemma": "PaliGemma's mask", "user-first": "user-first mask"}
+FIGURES = "figures.md"
+"""What the stage of that name leaves: the section of the card."""
 
 
 def make_pictures(shop: Workshop) -> None:
@@ -192,8 +123,11 @@ def make_alignment(shop: Workshop) -> None:
     shop.save("alignment", model, PROJECTOR)
 
 
-def make_instruction(shop: Workshop) -> None:
-    """Stage 6: a LoRA as User-VLM's; vision and projector are frozen."""
+def make_instruction(shop: Workshop, mask: Mask = "paligemma") -> None:
+    """Stage 6: a LoRA as User-VLM's; vision and projector are frozen.
+
+    Both masks see the same pictures and questions in the same order.
+    """
     from peft import LoraConfig, get_peft_model
 
     tokenizer, recipe = shop.tokenizer(), shop.recipe
@@ -211,19 +145,47 @@ def make_instruction(shop: Workshop) -> None:
     next_batch = _picture_batches(
         shop, base, rng, recipe.instruction.batch, ask, recipe.questions_per_picture
     )
-    tune(base, lambda n: "lora_" in n, next_batch, recipe.instruction, _say)
-    wrapped.save_pretrained(shop.folder / "adapter")
+    tune(base, lambda n: "lora_" in n, next_batch, recipe.instruction, _say, mask)
+    wrapped.save_pretrained(_adapter(shop, mask))
     merged = wrapped.merge_and_unload()
-    shop.save("instruction", merged, LANGUAGE)
+    shop.save(TUNED[mask], merged, LANGUAGE)
+
+
+def make_figures(shop: Workshop) -> None:
+    """Stage 7: what each mask costs the other's run, and what it costs to tune under it."""
+    tokenizer, people = shop.tokenizer(), shop.recipe.held_out
+    found = {}
+    if shop.recipe.from_shipped:
+        found["PaliGemma's mask (the shipped weights)"] = both_ways(shipped(), tokenizer, people)
+    for mask, words in TUNED_WITH.items():
+        found[words] = both_ways(_tuned(shop, mask), tokenizer, people)
+    text = section(found, shop.recipe)
+    (shop.folder / FIGURES).write_text(text, encoding="utf-8")
+    _say(text)
 
 
 def make_checkpoint(shop: Workshop) -> None:
-    """Stage 7: write `models/pocket/` and print the table of its card."""
+    """Stage 8: write `models/pocket/` and print the table of its card."""
     recipe = shop.recipe
-    model = shop.model("polish", "captions", "alignment", "instruction").eval()
-    made = {"seed": recipe.seed, "pictures": recipe.pictures, "rank": recipe.lora_rank}
-    rows = write_checkpoint(model, shop.folder / "tokenizer", shop.folder / "adapter", made)
+    made = {
+        "seed": recipe.seed,
+        "pictures": recipe.pictures,
+        "rank": recipe.lora_rank,
+        "masks": (shop.folder / FIGURES).read_text(encoding="utf-8"),
+    }
+    model, adapter = _tuned(shop, recipe.mask), _adapter(shop, recipe.mask)
+    rows = write_checkpoint(model, shop.folder / "tokenizer", adapter, made, mask=recipe.mask)
     _say(table(rows))
+
+
+def _tuned(shop: Workshop, mask: Mask) -> PaliGemmaForConditionalGeneration:
+    model = shop.model("polish", "captions", "alignment", TUNED[mask])
+    model.eval()
+    return model
+
+
+def _adapter(shop: Workshop, mask: Mask) -> Path:
+    return shop.folder / f"adapter-{TUNED[mask]}"
 
 
 def _caption(tokenizer: Any, scene: Scene) -> Example:
@@ -270,8 +232,12 @@ STAGES: dict[str, Callable[[Workshop], None]] = {
     "captions": make_captions,
     "alignment": make_alignment,
     "instruction": make_instruction,
+    "user-first": partial(make_instruction, mask="user-first"),
+    "figures": make_figures,
     "checkpoint": make_checkpoint,
 }
+AGAIN = ("instruction", "user-first", "figures")
+"""The stages after those that `--from-shipped` recovers."""
 
 
 def _say(text: str) -> None:
@@ -280,21 +246,52 @@ def _say(text: str) -> None:
 
 def main() -> int:
     """Run the stages that are not done yet."""
+    options = _parser().parse_args()
+    torch.set_num_threads(options.threads)
+    options.work.mkdir(parents=True, exist_ok=True)
+    shop = Workshop(options.work, _recipe(options), options.threads)
+    if options.from_shipped and not shop.file("alignment").exists():
+        recover_stages(shop)
+    stages = AGAIN if options.from_shipped else tuple(STAGES)
+    for name in [options.only] if options.only else stages:
+        if not shop.file(name).exists():
+            _say(f"— {name}")
+            STAGES[name](shop)
+    if options.from_shipped and not options.only:
+        write_mask_section((shop.folder / FIGURES).read_text(encoding="utf-8"))
+    return 0
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    recipe = Recipe(mask=options.mask, pictures=options.pictures, from_shipped=options.from_shipped)
+    stage = replace(recipe.instruction, steps=options.steps, batch=options.batch)
+    return replace(recipe, instruction=stage)
+
+
+def _parser() -> argparse.ArgumentParser:
+    usual = Recipe()
     parser = argparse.ArgumentParser(description="Train the pocket model from a seed.")
     parser.add_argument(
         "--work", type=Path, default=Path(".cache/pocket"), help="folder for what stages leave"
     )
     parser.add_argument("--only", choices=STAGES, help="run this stage alone")
     parser.add_argument("--threads", type=int, default=2, help="processor cores to use")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    options.work.mkdir(parents=True, exist_ok=True)
-    shop = Workshop(options.work, Recipe(), options.threads)
-    for name in [options.only] if options.only else STAGES:
-        if not shop.file(name).exists():
-            _say(f"— {name}")
-            STAGES[name](shop)
-    return 0
+    parser.add_argument(
+        "--mask", choices=MASKS, default=usual.mask, help="the LoRA that is shipped was tuned so"
+    )
+    parser.add_argument(
+        "--from-shipped", action="store_true", help="tune anew from the weights in models/pocket"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=usual.instruction.steps, help="of the instruction stages"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=usual.instruction.batch, help="dialogues in each of them"
+    )
+    parser.add_argument(
+        "--pictures", type=int, default=usual.pictures, help="training people to draw"
+    )
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Stages 2 to 4: the language model learns words, then the picture, then to answer who asks.
+"""The language model learns words, then the picture, then to answer who asks.
 
-Owns: how dialogues become batches under PaliGemma's prefix mask, the loss, and the training loop.
-Knows nothing of which sentences are said (`dialogues.py`), how people look (`drawing.py`) or in
-which order stages come (`train.py`). The mask is built here rather than by transformers because
-one batch holds prefixes of different lengths.
+Owns: how dialogues become batches, the loss, and the training loop. Knows nothing of which
+sentences are said (`dialogues.py`), how people look (`drawing.py`), who may attend to whom
+(`masks.py`) or in which order stages come (`train.py`). The mask is ours rather than transformers'
+because one batch holds prefixes of different lengths.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from torch import nn
 
 from uservlm.models.architecture import BOS, EOS, PAD
 from uservlm.models.learning import Learner, Schedule
+from uservlm.models.masks import Mask, block_ends, block_mask
 from uservlm.models.prompt import TEMPLATE
+from uservlm.runtime.prefix import head_text, join_tokens
 
 if TYPE_CHECKING:
     from transformers import PaliGemmaForConditionalGeneration
@@ -32,6 +34,8 @@ class Example:
     """`<bos>`, the filled template."""
     answer: tuple[int, ...]
     """The answer, `<eos>`."""
+    head: int
+    """How many of the prompt are the same for every question, `<bos>` first."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Batch:
 
     ids: torch.Tensor
     """int64 [b, t]: prompt, answer, padding."""
+    heads: torch.Tensor
+    """int64 [b]: of the prompt, what is the same for every question."""
     prompt_lengths: torch.Tensor
     """int64 [b]."""
     lengths: torch.Tensor
@@ -49,10 +55,18 @@ class Batch:
 
 
 def encode_example(tokenizer: Any, question: str | None, answer: str) -> Example:
-    """Tokenise; `question=None` is a caption: nothing but the newline stands before it."""
+    """Tokenise; `question=None` is a caption: nothing but the newline stands before it.
+
+    The head is the runtime's own, so that its resident block is the block that was trained. Where
+    the tokens cannot be cut behind it, the runtime attends exactly, and the head is all there is.
+    """
     text = "\n" if question is None else TEMPLATE.replace("{question}", question)
     prompt = tokenizer.encode(text, add_special_tokens=False)
-    return Example((BOS, *prompt), (*tokenizer.encode(answer, add_special_tokens=False), EOS))
+    start = "" if question is None else head_text(TEMPLATE)
+    head = tokenizer.encode(start, add_special_tokens=False) if start else []
+    tokens = join_tokens(BOS, head, prompt)
+    said = tokenizer.encode(answer, add_special_tokens=False)
+    return Example(tokens.all, (*said, EOS), tokens.head or len(tokens.all))
 
 
 def collate(examples: list[Example], images: torch.Tensor | None) -> Batch:
@@ -61,29 +75,40 @@ def collate(examples: list[Example], images: torch.Tensor | None) -> Batch:
     ids = torch.full((len(whole), -(-max(map(len, whole)) // 32) * 32), PAD)
     for row, tokens in enumerate(whole):
         ids[row, : len(tokens)] = torch.tensor(tokens)
+    heads = torch.tensor([e.head for e in examples])
     prompts = torch.tensor([len(e.prompt) for e in examples])
-    return Batch(ids, prompts, torch.tensor([len(w) for w in whole]), images)
-
-
-def prefix_mask(prefix: torch.Tensor, lengths: torch.Tensor, total: int) -> torch.Tensor:
-    """Additive float32 [b, 1, total, total]: the prefix sees all of itself, the rest the past."""
-    at = torch.arange(total)
-    causal = at[None, :, None] >= at[None, None, :]
-    seen = (causal | (at[None, None, :] < prefix[:, None, None])) & (at < lengths[:, None])[
-        :, None, :
-    ]
-    return torch.zeros(len(prefix), 1, total, total).masked_fill_(~seen[:, None], -1e9)
+    return Batch(ids, heads, prompts, torch.tensor([len(w) for w in whole]), images)
 
 
 def answer_logits(
     model: PaliGemmaForConditionalGeneration,
     batch: Batch,
+    mask: Mask = "paligemma",
     compiled: Callable[..., Any] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits [m, rows] before every answer token, the tokens [m], and the row [m] each belongs to.
 
     `compiled` stands in for the language model where given: `torch.compile` of it halves a step.
     """
+    hidden = hidden_states(model, batch, mask, compiled)
+    shift = 0 if batch.images is None else batch.images.shape[1]
+    prefix, lengths = batch.prompt_lengths + shift, batch.lengths + shift
+    at = torch.arange(hidden.shape[1])
+    before = (at >= prefix[:, None] - 1) & (at < lengths[:, None] - 1)
+    row, column = before.nonzero(as_tuple=True)
+    table = model.model.language_model.embed_tokens.weight
+    logits = (hidden[row, column] @ table.T).float()
+    cap = model.config.text_config.final_logit_softcapping
+    return torch.tanh(logits / cap) * cap, batch.ids[row, column + 1 - shift], row
+
+
+def hidden_states(
+    model: PaliGemmaForConditionalGeneration,
+    batch: Batch,
+    mask: Mask = "paligemma",
+    compiled: Callable[..., Any] | None = None,
+) -> torch.Tensor:
+    """What the last layer gives, normed: [b, N + t, d]; arguments as for `answer_logits`."""
     language = model.model.language_model
     forward = language if compiled is None else compiled
     rows = language.embed_tokens(batch.ids)
@@ -92,18 +117,12 @@ def answer_logits(
         shift = batch.images.shape[1]
         rows = torch.cat([batch.images / rows.shape[-1] ** 0.5, rows], dim=1)
     prefix, lengths, total = batch.prompt_lengths + shift, batch.lengths + shift, rows.shape[1]
-    mask = prefix_mask(prefix, lengths, total)
-    hidden = forward(
+    seen = block_mask(block_ends(mask, batch.heads + shift, prefix), lengths, total)
+    return forward(  # type: ignore[no-any-return]
         inputs_embeds=rows,
-        attention_mask={"full_attention": mask, "sliding_attention": mask},
+        attention_mask={"full_attention": seen, "sliding_attention": seen},
         use_cache=False,
     ).last_hidden_state
-    at = torch.arange(total)
-    before = (at >= prefix[:, None] - 1) & (at < lengths[:, None] - 1)
-    row, column = before.nonzero(as_tuple=True)
-    logits = (hidden[row, column] @ language.embed_tokens.weight.T).float()
-    cap = model.config.text_config.final_logit_softcapping
-    return torch.tanh(logits / cap) * cap, batch.ids[row, column + 1 - shift], row
 
 
 def project(
@@ -121,6 +140,7 @@ def tune(
     next_batch: Callable[[], Batch],
     schedule: Schedule,
     log: Callable[[str], None] = print,
+    mask: Mask = "paligemma",
 ) -> None:
     """Train the parameters whose names `trained` accepts, and nothing else, on `next_batch`."""
     for name, parameter in model.named_parameters():
@@ -130,7 +150,7 @@ def tune(
     began, loss_mean, right_mean = time.monotonic(), 0.0, 0.0
     for step in range(schedule.steps):
         with torch.autocast("cpu", torch.bfloat16):
-            logits, tokens, row = answer_logits(model, next_batch(), compiled)
+            logits, tokens, row = answer_logits(model, next_batch(), mask, compiled)
         loss = nn.functional.cross_entropy(logits, tokens)
         learner.learn(loss)
         keep = min(0.95, step / (step + 1))

@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from uservlm.models.learning import Schedule
+from uservlm.models.mask_figures import HEADING
 from uservlm.models.tower import batches
-from uservlm.models.train import STAGES, Recipe, Workshop
+from uservlm.models.train import FIGURES, STAGES, TUNED_WITH
+from uservlm.models.workshop import Recipe, Workshop
 
 SHORT = Schedule(steps=2, batch=8, rate=1e-3)
 
@@ -22,7 +24,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     plain = Schedule(steps=2, batch=8, rate=1e-3, muon=False)
     recipe = Recipe(
         pictures=24, tower=plain, sharpen=SHORT, polish=SHORT, words=SHORT, captions=SHORT,
-        alignment=SHORT, instruction=plain, questions_per_picture=2,
+        alignment=SHORT, instruction=plain, questions_per_picture=2, held_out=2,
     )  # fmt: skip
     shop = Workshop(tmp_path_factory.mktemp("workshop"), recipe, threads=2)
     torch._dynamo.config.disable = True  # compiling takes longer than two steps save
@@ -42,13 +44,31 @@ def test_alignment_moves_the_projector_alone(workshop: Workshop) -> None:
 
 
 def test_the_lora_moves_the_language_model_alone(workshop: Workshop) -> None:
-    adapter = load_file(workshop.folder / "adapter" / "adapter_model.safetensors")
+    adapter = load_file(workshop.folder / "adapter-instruction" / "adapter_model.safetensors")
     assert adapter
     assert all("language_model" in name and "lora_" in name for name in adapter)
     captions, merged = (load_file(workshop.file(stage)) for stage in ("captions", "instruction"))
     assert torch.equal(*(w["model.language_model.embed_tokens.weight"] for w in (captions, merged)))
     query = "model.language_model.layers.0.self_attn.q_proj.weight"
     assert not torch.equal(captions[query], merged[query])
+
+
+def test_both_masks_tune_the_same_weights_to_others(workshop: Workshop) -> None:
+    captions, exact, first = (
+        load_file(workshop.file(stage)) for stage in ("captions", "instruction", "user-first")
+    )
+    query = "model.language_model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(captions[query], first[query])
+    assert not torch.equal(exact[query], first[query])
+    assert torch.allclose(exact[query], first[query], atol=0.05)
+
+
+def test_the_figures_of_both_masks_become_the_end_of_a_card(workshop: Workshop) -> None:
+    text = (workshop.folder / FIGURES).read_text()
+    assert text.startswith(HEADING) and "train --steps 2 --batch 8 --pictures 24`" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [row.split("|")[1].strip() for row in rows[1:]] == [*TUNED_WITH.values()]
+    assert all(row.count("%") == 3 for row in rows[1:])
 
 
 def test_no_training_picture_is_drawn_twice(workshop: Workshop) -> None:
