@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from uservlm.runtime import users_command
+from uservlm.runtime import tune, users_command
 from uservlm.runtime.ask_command import add_options, ask, chat, complain
 from uservlm.runtime.bundle import open_bundle
 from uservlm.runtime.errors import BundleError, RequestError, UserVLMError
@@ -100,7 +100,7 @@ def _checkpoint_facts(options: argparse.Namespace) -> Facts:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="uservlm", description=__doc__.partition("\n")[0])
-    commands = parser.add_subparsers(required=True, metavar="ask|chat|users|inspect|verify")
+    commands = parser.add_subparsers(required=True, metavar="ask|chat|users|tune|inspect|verify")
     one = commands.add_parser("ask", help="answer one question", description=ask.__doc__)
     _add_bundle(one)
     one.add_argument("question")
@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     add_options(many)
     many.set_defaults(run=chat)
     users_command.add_parser(commands)
+    tune.add_parser(commands)
     about = commands.add_parser(
         "inspect", help="describe a bundle or a checkpoint", description=inspect.__doc__
     )

@@ -49,8 +49,9 @@ class Setting:
     placement: Placement = "mapped"
     table_bytes: int = 0
     """Of the token-embedding table (`Weights.tensors`), which llama.cpp never copies."""
-    vision_with_language: bool = True
-    """Whether a picture may be encoded while the language model's memory is taken."""
+    carried: int | None = None
+    """KV cells of residents, carried over while the context makes way for a picture; None: it does
+    not make way."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Need:
     """Activations of the longest micro-batch."""
     vision: int
     """While a picture is encoded: the file's pages and the activations; gone afterwards."""
-    together: bool = True
-    """Whether vision comes on top of the rest, or before it."""
+    carried: int | None = None
+    """What of the KV cache stays while a picture is encoded; None: everything stays."""
 
     @property
     def language(self) -> int:
@@ -80,9 +81,11 @@ class Need:
     @property
     def peak(self) -> int:
         """The most at any time."""
-        if self.together:
+        if self.carried is None:
             return self.language + self.vision
-        return max(self.language, self.process + self.vision)
+        return max(
+            self.language, self.language - self.kv - self.compute + self.carried + self.vision
+        )
 
     @property
     def own(self) -> int:
@@ -110,7 +113,9 @@ def need(
         kv=kv_bytes(architecture, setting.room.cells, setting.kv),
         compute=compute_bytes(architecture, setting.room, flash=setting.flash),
         vision=vision_peak(architecture, vision_bytes),
-        together=setting.vision_with_language,
+        carried=None
+        if setting.carried is None
+        else kv_bytes(architecture, setting.carried, setting.kv),
     )
 
 
@@ -161,7 +166,7 @@ def check(budget_mb: int, wanted: Need) -> None:
         "weights copied": wanted.copied,
         "KV cells": wanted.kv,
         "compute": wanted.compute,
-        "a picture" if wanted.together else "a picture, before the weights": wanted.vision,
+        "a picture" if wanted.carried is None else "a picture, instead of those": wanted.vision,
     }
     listed = ", ".join(f"{name} {_mb(size)}" for name, size in parts.items() if size)
     raise BudgetError(
@@ -200,7 +205,9 @@ def residents_that_fit(
             setting.room.block,
             setting.room.sequences + users + 1,
         )
-        wanted = need(architecture, language_bytes, vision_bytes, replace(setting, room=more))
+        carried = None if setting.carried is None else setting.carried + (users + 1) * user_cells
+        larger = replace(setting, room=more, carried=carried)
+        wanted = need(architecture, language_bytes, vision_bytes, larger)
         if wanted.peak > budget_mb * MB:
             return users
         users += 1

@@ -10,6 +10,7 @@ computes (`worker.py`), and an answer goes on while its reader is slow.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
 
@@ -20,12 +21,12 @@ from uservlm.runtime.bundle import VISION_FILE, Bundle, open_bundle
 from uservlm.runtime.counters import Counters, Tally
 from uservlm.runtime.errors import CancelledError, EngineError, RequestError
 from uservlm.runtime.fit import fit_of
+from uservlm.runtime.identity import Identification, Identifier
 from uservlm.runtime.image import Picture
 from uservlm.runtime.looking import Looker, Seen
-from uservlm.runtime.opening import Parts, open_parts
+from uservlm.runtime.opening import Parts, Wish, open_parts
 from uservlm.runtime.prefill import Prefiller
 from uservlm.runtime.request import Mode, Request, Requests, roomiest
-from uservlm.runtime.room import plan_room
 from uservlm.runtime.shadow import Shadow
 from uservlm.runtime.store import UserStore
 from uservlm.runtime.stream import Prepared, Stream
@@ -57,13 +58,15 @@ class UserVLM:
         self._worker, self._language = parts.worker, parts.language
         self._shape = (manifest.architecture.image_tokens, manifest.architecture.width)
         self._encoder, self._tally = manifest.files[VISION_FILE].sha256, Tally()
-        self._looker = Looker(parts.vision, manifest.pixels, self._encoder, self._tally)
         fit = fit_of(manifest, parts.language.build, parts.language.settings)
         self.users = UserStore(self._check, self._forget, self._shape, fit, vault)
         """Users by name."""
         self._prefiller = Prefiller(parts.language, parts.weights, parts.sequences, self.users)
         self.agreement = LiveAgreement(shadow, thresholds(manifest))
         """How faithful resident is on the turns of this process; see `shadow`."""
+        beside = self._prefiller.aside if parts.tight else nullcontext
+        self._tight = parts.tight
+        self._looker = Looker(parts.vision, manifest.pixels, self._encoder, self._tally, beside)
         self._requests = Requests(manifest, parts.language, attention, adapter, self.agreement)
         self._turns = Turns(
             parts.language,
@@ -73,6 +76,7 @@ class UserVLM:
             Shadow(self.agreement, self._later),
             self._later,
         )
+        self._identifier: Identifier | None = None
         self._closed = False
 
     @classmethod
@@ -85,7 +89,8 @@ class UserVLM:
         adapter: str | None = None,
         threads: int | None = None,
         context: int | None = None,
-        repack: bool = True,
+        memory_mb: int | None = None,
+        repack: bool | None = None,
         shadow: ShadowPolicy = SHADOW,
         verify: bool = True,
     ) -> UserVLM:
@@ -96,10 +101,14 @@ class UserVLM:
             users: the folder where those who agree are kept, encrypted; None writes nothing.
             attention: "auto" takes resident only if the manifest found it faithful.
             adapter: one that the bundle keeps apart, for questions that ask for none of their own.
-            threads: to compute with; None takes one for each physical core this process may use.
+            threads: to compute with; None takes what `uservlm tune` found, else one for each
+                physical core this process may use.
             context: KV cells for prefix, answer and residents; None takes `room.plan_room`'s.
-            repack: copy the language model's weights into an order made for this processor; without
-                it they lie in memory once, as pages of the file that the system may drop.
+            memory_mb: the most the process may take, in MB of 10⁶ bytes, with as many residents as
+                that pays for; the context then makes way while a picture is encoded. None: three
+                residents, and no such economy.
+            repack: keep the language model's weights in an order made for this processor; without
+                it they are pages of the file, which the system may drop. None as for threads.
             shadow: which warm turns are answered a second time, exactly, when nobody is waiting;
                 "auto" leaves resident where they say so. `ShadowPolicy(share=0)` for none.
             verify: compare the SHA-256 of every file with the manifest's, unless it was done and
@@ -110,6 +119,7 @@ class UserVLM:
             AttentionError: no such attention.
             AdapterError: no such adapter.
             RequestError: `threads` or `context` is too small.
+            BudgetError: `memory_mb` is too small; the message names what takes how much.
             StoreError: `users` cannot be used.
             EngineError: not enough memory.
         """
@@ -117,9 +127,8 @@ class UserVLM:
         manifest = bundle.manifest
         mode = roomiest(attention, manifest)
         choose(adapter, None, manifest)  # a wrong name shows before anything is loaded
-        room = plan_room(context, manifest.architecture.image_tokens, mode)
         vault = None if users is None else Vault.open(Path(users))
-        parts = open_parts(bundle, room, threads, repack)
+        parts = open_parts(bundle, mode, Wish(threads, context, memory_mb, repack))
         return cls(bundle, parts, attention, adapter, vault, shadow)
 
     def encode(self, image: Picture) -> UserEmbedding:
@@ -130,7 +139,30 @@ class UserVLM:
             EngineError: onnxruntime failed, or the engine is closed.
         """
         self._check_open()
-        return self._looker.look(image)[0]
+        if self._tight:
+            return self.prepare(image, attention="exact").wait()
+        embedding = self._looker.look(image)[0]
+        self._later(self._looker.release)
+        return embedding
+
+    def identify(self, image: Seen) -> Identification:
+        """Find out which kept user is in view: one of them, somebody new, or not sure.
+
+        Args:
+            image: a picture or an embedding; nothing of it is kept.
+
+        Raises:
+            IdentityError: how alike pictures of one person are was not measured for this bundle,
+                or not for so many people.
+            ImageError: see `image.open_picture`.
+            EmbeddingError: the picture shows nothing that tells people apart.
+        """
+        self._check_open()
+        if self._identifier is None:
+            self._identifier = Identifier(self.bundle.manifest, self.bundle.path)
+        pool = self._identifier.pool
+        vector = pool(image if isinstance(image, UserEmbedding) else self.encode(image))
+        return self._identifier.identify(vector, self.users.vectors(pool))
 
     def prepare(
         self,

@@ -44,6 +44,9 @@ def description(manifest: Manifest, attention: str) -> Iterator[tuple[str, str]]
         yield "adapter", f"{name}, rank {kept.rank}, from {kept.source}"
         for heading, text in _measured(kept.parity, kept.resident):
             yield heading, f"{text} with {name}"
+    if (who := manifest.identity) is not None:
+        most = who.levels[-1].gallery
+        yield "identity", f"equal error rate {who.equal_error_rate:.1%}, up to {most} known people"
     yield "attention", attention
 
 

@@ -26,7 +26,9 @@ import numpy.typing as npt
 from uservlm.runtime.answers import GenerationOptions
 from uservlm.runtime.errors import BundleError, EngineError
 from uservlm.runtime.interrupt import Interrupt, Stopped
+from uservlm.runtime.packing import place_weights
 from uservlm.runtime.room import Room
+from uservlm.runtime.settings import DEFAULTS, Settings
 
 _LOG = logging.getLogger("uservlm.llama")
 LOG_WARNING, LOG_ERROR, _CONTINUED = 3, 4, 5
@@ -37,11 +39,12 @@ _WANTED = (
     "fallback to CPU",
     "control-looking token",
     "possible training context overflow",
+    "compute status: 1",
 )
-"""Warnings about what is meant to be: a cache that `_context_params` asks for; adapters that stay
+"""Complaints about what is meant to be: a cache that `_context_params` asks for; adapters that stay
 unpacked beside packed weights, one warning a matrix; Gemma's html tag `</s>`, which looks like a
-control token and ends no answer here (`ends`); and more cells than a sequence may be long, since
-several sequences share them (at 896 px)."""
+control token and ends no answer here (`ends`); more cells than a sequence may be long, since
+several sequences share them (at 896 px); and a computation that was told to stop."""
 
 PENALTY_WINDOW: Final = 64
 """Answer tokens that `repeat_penalty` looks back on, llama.cpp's own default."""
@@ -56,7 +59,7 @@ class LanguageModel:
         room: Room,
         threads: int,
         *,
-        repack: bool = True,
+        settings: Settings = DEFAULTS,
         interrupt: Interrupt | None = None,
     ) -> None:
         """Load the model.
@@ -65,20 +68,24 @@ class LanguageModel:
             path: `language.gguf`, already checked by `weights.py`.
             room: sizes of the context; llama.cpp rounds the cells up.
             threads: for prefill and decoding.
-            repack: copy weights into an order made for this processor, beside the mapped file.
+            settings: how to compute; `threads` in them is for the caller to resolve.
             interrupt: makes decoding stop with `Stopped` when it is raised.
 
         Raises:
             BundleError: llama.cpp refuses the file.
             EngineError: there is not enough memory for the context.
         """
-        self._lib = lib = _library()
-        model = lib.llama_model_load_from_file(str(path).encode(), _model_params(lib, room, repack))
+        self._lib = lib = _library(settings)
+        params = _model_params(lib, room)
+        kept = place_weights(lib, params, settings.repack)
+        model = lib.llama_model_load_from_file(str(path).encode(), params)
+        del kept
         if not model:
             raise BundleError(
                 f"{path}: llama.cpp cannot load it ({_last_error()}); export the bundle again"
             )
         self._room, self._threads, self._interrupt = room, threads, interrupt
+        self._settings = settings
         self._native = _Native(lib, model)
         self._close = weakref.finalize(self, self._native.free)
         self._model, self._adapters = model, dict[str, Any]()
@@ -92,13 +99,13 @@ class LanguageModel:
         self.block: int = lib.llama_n_ubatch(self._context)
         self.build = _build(lib)
         """llama.cpp's version and what it was compiled for."""
-        self.settings = f"kv=f16 flash=off repack={repack}"
+        self.settings = settings.arithmetic
         """Whatever else decides how a KV cell is computed or stored."""
 
     def _begin(self) -> None:
         """Make the context, with an empty KV cache."""
         lib, room = self._lib, self._room
-        params = _context_params(lib, room, self._threads)
+        params = _context_params(lib, room, self._threads, self._settings)
         if self._interrupt is not None:
             params.abort_callback = ctypes.cast(_strlen(), lib.ggml_abort_callback)
             params.abort_callback_data = self._interrupt.address
@@ -110,12 +117,19 @@ class LanguageModel:
             )
         self._memory = lib.llama_get_memory(self._context)
 
-    def renew(self) -> None:
-        """Overwrite the KV cache and give the context's memory back: every sequence is gone."""
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Overwrite the KV cache and give the context's memory back for a while.
+
+        Every sequence is gone afterwards, and nothing can be decoded meanwhile.
+        """
         self._lib.llama_memory_clear(self._memory, True)
         self._lib.llama_free(self._context)
         self._native.context = None
-        self._begin()
+        try:
+            yield
+        finally:
+            self._begin()
 
     def close(self) -> None:
         """Overwrite the KV cache and free the native memory; any other call would then crash."""
@@ -226,6 +240,11 @@ class LanguageModel:
             )
         return logits
 
+    def use_threads(self, threads: int) -> None:
+        """Compute with this many threads from now on; it costs nothing."""
+        self._threads = threads
+        self._lib.llama_set_n_threads(self._context, threads, threads)
+
     def copy(self, source: int, target: int) -> None:
         """Let `target` share all cells of `source`; no cell is computed or moved."""
         self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
@@ -333,15 +352,9 @@ class Sampler:
         self._language.decode_tokens((token,), self._sequence, causal=True)
 
 
-def _model_params(lib: ModuleType, room: Room, repack: bool) -> Any:
+def _model_params(lib: ModuleType, room: Room) -> Any:
     params = lib.llama_model_default_params()
-    params.use_extra_bufts = repack
     params.n_gpu_layers = 0
-    if b"AMX_INT8 = 1" in lib.llama_print_system_info():
-        # GCC 12 miscompiles ggml's AMX code: the first quantised block would end the process
-        # (docs/decisions/0003). toolchain/bootstrap.py builds without AMX; other builds may not.
-        _LOG.warning("this llama.cpp was built with AMX: weights stay unpacked, prefill is slower")
-        params.use_extra_bufts = False
     # transformers 4.57 gives PaliGemma's own mask to all layers: no layer has a window. llama.cpp
     # applies one even inside a non-causal block, so it is set wider than any sequence can be.
     overrides = (lib.llama_model_kv_override * 2)()
@@ -352,7 +365,7 @@ def _model_params(lib: ModuleType, room: Room, repack: bool) -> Any:
     return params
 
 
-def _context_params(lib: ModuleType, room: Room, threads: int) -> Any:
+def _context_params(lib: ModuleType, room: Room, threads: int, settings: Settings) -> Any:
     params = lib.llama_context_default_params()
     params.n_ctx = room.cells
     params.n_batch = params.n_ubatch = room.block
@@ -360,7 +373,12 @@ def _context_params(lib: ModuleType, room: Room, threads: int) -> Any:
     # The default reserves logits for a whole batch: n_batch × 257 216 × 4 bytes.
     params.n_outputs_max = room.sequences
     params.n_threads = params.n_threads_batch = threads
-    params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED  # slower here (DESIGN section 6)
+    flash = settings.flash_attention
+    params.flash_attn_type = (
+        lib.LLAMA_FLASH_ATTN_TYPE_ENABLED if flash else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    )
+    kinds = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
+    params.type_k = params.type_v = kinds[settings.kv]
     params.swa_full = True
     params.kv_unified = True
     params.no_perf = True
@@ -421,18 +439,19 @@ def _last_error() -> str:
     return _errors[-1] if _errors else "no reason given"
 
 
-@cache
-def _library() -> ModuleType:
-    """Load llama.cpp once, its log going to the logger "uservlm.llama" from warnings upwards.
+def _library(settings: Settings) -> ModuleType:
+    """Load llama.cpp once; later settings cannot change how its threads wait.
 
-    Its threads wait for one another about 140 times a token, by spinning. Where another process
-    has one of the cores, that wait is as long as the other's time slice. ✔ Pocket, 2 threads on 2
-    cores beside two busy processes: 820 to 1220 tokens/s asleep, 370 to 750 spinning. Alone on
-    the machine it is the other way round, 240 to 560 asleep and 1400 to 1900 spinning: a robot's
-    machine is never idle, and who has one alone may set the variable to ACTIVE. OpenMP reads it
-    while the library is loaded.
+    OpenMP reads the variables while the library is loaded. What the user set himself stays.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ.update(settings.environment)
+    return _loaded()
+
+
+@cache
+def _loaded() -> ModuleType:
+    """Load the library, its log going to the logger "uservlm.llama" from warnings upwards."""
     from llama_cpp import llama_cpp as lib
 
     level = 0

@@ -6,6 +6,8 @@ to use from several threads.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from hashlib import blake2b
 from typing import Final, TypeAlias
 
@@ -18,6 +20,7 @@ from uservlm.runtime.vision import VisionEncoder
 PICTURES: Final = 16
 """Pictures whose embedding is remembered, so that asking again about one runs no vision."""
 
+MakeWay: TypeAlias = Callable[[], AbstractContextManager[None]]
 Seen: TypeAlias = "Picture | UserEmbedding"
 """What a question may be about."""
 
@@ -25,9 +28,20 @@ Seen: TypeAlias = "Picture | UserEmbedding"
 class Looker:
     """Gives the embedding of whatever stands for a user."""
 
-    def __init__(self, vision: VisionEncoder, spec: PixelSpec, name: str, tally: Tally) -> None:
-        """Remember nothing yet; `name` is the SHA-256 of the vision encoder."""
+    def __init__(
+        self, vision: VisionEncoder, spec: PixelSpec, name: str, tally: Tally, beside: MakeWay
+    ) -> None:
+        """Remember nothing yet.
+
+        Args:
+            vision: the encoder.
+            spec: how it wants its pixels.
+            name: its SHA-256.
+            tally: counts its runs.
+            beside: entered while it runs; may make room for it.
+        """
         self._vision, self._spec, self._name, self._tally = vision, spec, name, tally
+        self._beside = beside
         self._pictures: Lru[bytes, UserEmbedding] = Lru(PICTURES)
 
     def look(self, source: Seen) -> tuple[UserEmbedding, bool]:
@@ -44,13 +58,24 @@ class Looker:
         known = self._pictures.get(name)
         if known is not None:
             return known, False
-        features = self._vision.encode(pixels)
+        with self._beside():
+            features = self._vision.encode(pixels)
         embedding = UserEmbedding(features, self._name)
         for trace in (pixels, features):
             trace.fill(0)  # no trace of a face is left in freed memory
         self._tally.add(vision_runs=1)
         self._pictures.put(name, embedding)
         return embedding, True
+
+    @property
+    def open(self) -> bool:
+        """Whether the encoder's memory is taken."""
+        return self._vision.open
+
+    def release(self) -> Generator[None, None, None]:
+        """Give that memory back: the next face may be long in coming. An idle job."""
+        self._vision.release()
+        yield
 
     def forget(self, digest: str) -> None:
         """Forget the pictures of one embedding."""

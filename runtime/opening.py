@@ -1,23 +1,39 @@
 """From a bundle's files to models in memory.
 
-Owns: the order of opening, and that nothing stays open when a part fails. Knows nothing of
-questions or users.
+Owns: how much memory is asked for, the order of opening, and that nothing stays open when a part
+fails. Knows nothing of questions or users.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from uservlm.runtime.adapters import check_adapters
-from uservlm.runtime.bundle import Bundle
+from uservlm.runtime.budget import Setting, check, need, residents_that_fit
+from uservlm.runtime.bundle import LANGUAGE_FILE, VISION_FILE, Bundle
 from uservlm.runtime.cores import thread_count
 from uservlm.runtime.interrupt import Interrupt
 from uservlm.runtime.language import LanguageModel
-from uservlm.runtime.room import Room
+from uservlm.runtime.request import Mode
+from uservlm.runtime.room import HEAD_ROOM, RESIDENT_USERS, Room, plan_room
+from uservlm.runtime.settings import Settings, read_settings
 from uservlm.runtime.vision import VisionEncoder
-from uservlm.runtime.weights import Weights
+from uservlm.runtime.weights import EMBEDDING_TABLE, Weights
 from uservlm.runtime.worker import Worker
+
+MOST_USERS = 64
+"""Resident at once, however large the budget: each is a sequence of llama.cpp's."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the caller asked for, None where they left it to us."""
+
+    threads: int | None = None
+    context: int | None = None
+    memory_mb: int | None = None
+    repack: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -30,19 +46,26 @@ class Parts:
     language: LanguageModel
     weights: Weights
     sequences: int
+    tight: bool
+    """Whether the context must make way while a picture is encoded."""
 
 
-def open_parts(bundle: Bundle, room: Room, threads: int | None, repack: bool) -> Parts:
+def open_parts(bundle: Bundle, mode: Mode, wish: Wish) -> Parts:
     """Open what an engine needs; errors as for `UserVLM.load`."""
-    count = thread_count(threads)
+    settings = read_settings(bundle)
+    if wish.repack is not None:
+        settings = replace(settings, repack=wish.repack)
+    count = thread_count(settings.threads if wish.threads is None else wish.threads)
     weights = Weights(bundle.language)
     weights.expect(bundle.manifest.architecture)
+    room = fitting_room(bundle, mode, wish, settings, weights.tensors[EMBEDDING_TABLE].bytes)
     adapters = check_adapters(bundle)
-    vision = VisionEncoder(bundle.vision, bundle.manifest.architecture, count)
+    tight = wish.memory_mb is not None
+    vision = VisionEncoder(bundle.vision, bundle.manifest.architecture, count, keep=not tight)
     interrupt = Interrupt()
     worker, done = Worker(interrupt), False
     try:
-        make = partial(LanguageModel, repack=repack, interrupt=interrupt)
+        make = partial(LanguageModel, settings=settings, interrupt=interrupt)
         language = worker.call(lambda: make(bundle.language, room, count))
         for name, file in adapters.items():
             worker.call(partial(language.load_adapter, name, file))
@@ -50,4 +73,34 @@ def open_parts(bundle: Bundle, room: Room, threads: int | None, repack: bool) ->
     finally:
         if not done:
             worker.close()
-    return Parts(worker, vision, language, weights, room.sequences)
+    return Parts(worker, vision, language, weights, room.sequences, tight)
+
+
+def fitting_room(
+    bundle: Bundle, mode: Mode, wish: Wish, settings: Settings, table_bytes: int
+) -> Room:
+    """Decide how many KV cells and residents there are.
+
+    Raises:
+        BudgetError: the budget does not hold this bundle; names what takes how much.
+        RequestError: the context asked for is too small.
+    """
+    architecture, files = bundle.manifest.architecture, bundle.manifest.files
+    plan = partial(plan_room, wish.context, architecture.image_tokens, mode)
+    if wish.memory_mb is None:
+        return plan(RESIDENT_USERS)
+    setting = Setting(
+        room=plan(0),
+        kv=settings.kv,
+        flash=settings.flash_attention,
+        placement="repacked" if settings.repack else "mapped",
+        table_bytes=table_bytes,
+        carried=0,
+    )
+    sizes = (files[LANGUAGE_FILE].bytes, files[VISION_FILE].bytes)
+    if wish.context is not None or mode == "exact":
+        check(wish.memory_mb, need(architecture, *sizes, setting))
+        return setting.room
+    cells = architecture.image_tokens + HEAD_ROOM
+    users = residents_that_fit(wish.memory_mb, architecture, *sizes, setting, cells)
+    return plan(min(users, MOST_USERS))

@@ -7,7 +7,8 @@ is asked for there. A question always lives in the scratch sequence, which is em
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -174,9 +175,16 @@ class Prefiller:
         for owner in self._residents.owners:
             if owner.digest == digest:
                 self._drop(owner)
+        with self.aside():
+            pass
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Make way: give the memory of the context back for a while; who is resident stays so."""
         stay = [self._residents.find(owner) for owner in self._residents.owners]
         states = [(one.sequence, self._language.save(one.sequence)) for one in stay if one]
-        self._language.renew()
+        with self._language.aside():
+            yield
         for sequence, state in states:
             self._language.restore(sequence, state)
             state.fill(0)

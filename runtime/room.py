@@ -35,7 +35,10 @@ class Room:
 
 
 def plan_room(
-    asked: int | None, image_tokens: int, attention: Literal["exact", "resident"]
+    asked: int | None,
+    image_tokens: int,
+    attention: Literal["exact", "resident"],
+    users: int = RESIDENT_USERS,
 ) -> Room:
     """Decide the sizes.
 
@@ -43,6 +46,7 @@ def plan_room(
         asked: KV cells the caller wants, or None.
         image_tokens: N.
         attention: what questions mostly use; only resident gets cells for several users.
+        users: that can be resident at once.
 
     Raises:
         RequestError: `asked` does not hold one image and a short question.
@@ -52,6 +56,6 @@ def plan_room(
         raise RequestError(
             f"context={asked}: with {image_tokens} image tokens give {least} or more"
         )
-    users = RESIDENT_USERS * (image_tokens + HEAD_ROOM) if attention == "resident" else 0
-    cells = asked or image_tokens + TEXT_ROOM + users
-    return Room(cells, min(cells, image_tokens + PROMPT_ROOM), 1 + RESIDENT_USERS)
+    beside = users * (image_tokens + HEAD_ROOM) if attention == "resident" else 0
+    cells = asked or image_tokens + TEXT_ROOM + beside
+    return Room(cells, min(cells, image_tokens + PROMPT_ROOM), 1 + max(1, users))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timezone
 from threading import RLock
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ from uservlm.runtime.profiles import Consent, Profile
 from uservlm.runtime.residents import Owner
 from uservlm.runtime.users import UserEmbedding
 from uservlm.runtime.vault import Vault
+
+Vector: TypeAlias = npt.NDArray[np.float32]
+"""Unit length, float32 [k]: what `identity.py` compares people by."""
 
 MAX_USERS: Final = 32
 """Users in memory by default; at 3B and 448 px each takes 9.4 MB."""
@@ -62,6 +65,7 @@ class UserStore:
         self._shape, self._fit, self._vault = shape, fit, vault
         self._kept: Lru[str, UserEmbedding] = Lru(bound, self._let_go)
         self._recorded: set[str] = set()
+        self._vectors: dict[str, Vector] = {}
         self._saved: set[tuple[str, Owner]] = set()
         self._lock = RLock()
 
@@ -89,6 +93,7 @@ class UserStore:
             )
         with self._lock:
             self._write(name, embedding, consent)
+            self._drop_vector(name)
             self._kept.put(name, embedding)
 
     def find(self, name: str) -> UserEmbedding:
@@ -106,6 +111,8 @@ class UserStore:
                 raise self._unknown(name)
             if embedding is None and profile is not None:
                 embedding = self._read(profile)
+                self._kept.put(name, embedding)
+                self._recorded.add(name)
             if embedding is None:
                 raise self._unknown(name)
             return embedding
@@ -122,6 +129,21 @@ class UserStore:
             written = self._vault is not None and self._vault.forget(name)
             if not self._erase(name) and not written:
                 raise self._unknown(name)
+
+    def vectors(self, pool: Callable[[UserEmbedding], Vector]) -> dict[str, Vector]:
+        """Give one vector for each user of whom an embedding of this bundle is kept.
+
+        Args:
+            pool: makes it; called once for each embedding.
+        """
+        with self._lock:
+            for name in self._vectors.keys() - set(self.names):
+                self._drop_vector(name)
+            for name in self.names:
+                if name not in self._vectors:
+                    with suppress(PictureNeededError, UnknownUserError):
+                        self._vectors[name] = self._pooled(name, pool)
+            return dict(self._vectors)
 
     def purge(self) -> tuple[str, ...]:
         """Forget everybody whose consent has run out; gives their names."""
@@ -220,12 +242,29 @@ class UserStore:
         features = np.frombuffer(data, dtype=np.float32).reshape(self._shape)
         embedding = UserEmbedding(features, self._fit.vision)
         features.fill(0)  # it was copied
-        self._kept.put(profile.name, embedding)
-        self._recorded.add(profile.name)
         return embedding
+
+    def _pooled(self, name: str, pool: Callable[[UserEmbedding], Vector]) -> Vector:
+        """Pool an embedding, without keeping one in memory that is not there already."""
+        kept, profile = self._kept.get(name), self.profile(name)
+        if kept is not None:
+            return pool(kept)
+        if profile is None:
+            raise self._unknown(name)
+        embedding = self._read(profile)
+        try:
+            return pool(embedding)
+        finally:
+            embedding.erase()
+
+    def _drop_vector(self, name: str) -> None:
+        vector = self._vectors.pop(name, None)
+        if vector is not None:
+            vector.fill(0)
 
     def _erase(self, name: str) -> bool:
         """Let go of a name in memory; gives whether it was there."""
+        self._drop_vector(name)
         self._recorded.discard(name)
         self._saved = {(one, owner) for one, owner in self._saved if one != name}
         return bool(self._kept.remove(lambda key, _: key == name))

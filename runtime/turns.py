@@ -85,8 +85,7 @@ class Turns:
                     yield chunk
             if prefilled.came in ("stayed", "restored"):
                 self._shadow.watch(embedding, request, options, (first, text), self._again)
-        if self._prefiller.unsaved:
-            self._later(self.save)
+        self._tidy_later()
 
     def trace(
         self, source: Seen, request: Request, answer: Sequence[int] | None, positions: int
@@ -127,12 +126,20 @@ class Turns:
                 came = self._prefiller.settle(embedding, head, 0, adapter)[1]
                 self._count_came(came)
             yield embedding
+        self._tidy_later()
 
     def save(self) -> Generator[None, None, None]:
         """Save the blocks of those who agreed to it."""
         with self._clean():
             self._prefiller.save()
         yield
+
+    def _tidy_later(self) -> None:
+        """Hand in, again after each turn, what idle time is for."""
+        if self._prefiller.unsaved:
+            self._later(self.save)
+        if self._looker.open:
+            self._later(self._looker.release)
 
     def _again(self, embedding: UserEmbedding, request: Request) -> tuple[int, str]:
         """Answer greedily, uncounted; gives the likeliest first token and the text."""

@@ -60,12 +60,14 @@ def test_the_peak_of_a_full_bundle_is_what_was_measured() -> None:
     assert (wanted.language - wanted.mapped) / MIB == pytest.approx(579, rel=0.1)
 
 
-def test_vision_before_the_weights_costs_the_larger_of_both() -> None:
+def test_a_context_that_makes_way_costs_the_larger_of_both() -> None:
     room = Room(2048, 1536, 4)
     beside = need(FULL, LANGUAGE, VISION, Setting(room))
-    before = need(FULL, LANGUAGE, VISION, Setting(room, vision_with_language=False))
+    first = need(FULL, LANGUAGE, VISION, Setting(room, carried=0))
+    later = need(FULL, LANGUAGE, VISION, Setting(room, carried=1056))
     assert beside.peak == beside.language + beside.vision
-    assert before.peak == before.language
+    assert first.peak == first.process + first.mapped + first.vision > first.language
+    assert later.peak - first.peak == kv_bytes(FULL, 1056)
 
 
 def test_weights_twice_are_counted_twice() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from uservlm.bench.telling_apart import (
     try_galleries,
     wilson,
 )
+from uservlm.runtime import UserVLM
 from uservlm.runtime.bundle import open_bundle, record_file
 from uservlm.runtime.errors import BundleError, EmbeddingError, IdentityError
 from uservlm.runtime.identity import (
@@ -38,6 +40,7 @@ from uservlm.runtime.identity import (
 )
 from uservlm.runtime.identity_figures import Identity, IdentityLevel
 from uservlm.runtime.manifest import MANIFEST_FILE, Manifest
+from uservlm.runtime.profiles import Consent
 from uservlm.runtime.users import UserEmbedding
 
 LEVEL = IdentityLevel(gallery=4, known=0.8, margin=0.1, new=0.5, rates=())
@@ -200,6 +203,25 @@ def test_a_recorded_bundle_identifies(recorded: Path) -> None:
     assert identifier.identify(vector, gallery).nearest == "Ada"
     with pytest.raises(EmbeddingError, match="another|encoder"):
         identifier.pool(UserEmbedding(ada.features, "0" * 64))
+
+
+def test_an_engine_names_whom_it_keeps(recorded: Path, tmp_path: Path) -> None:
+    """The same picture is the same person; whoever is forgotten is nobody; disk counts too."""
+    pictures = [
+        np.random.default_rng(seed).integers(0, 255, (60, 60, 3), np.uint8) for seed in (1, 2)
+    ]
+    consent = Consent(datetime.now(timezone.utc), "said yes", "embedding")
+    with UserVLM.load(recorded, users=tmp_path, threads=1, verify=False) as vlm:
+        assert vlm.identify(pictures[0]).kind == "new"
+        for name, picture in zip(("Ada", "Bob"), pictures, strict=True):
+            vlm.users.keep(name, vlm.encode(picture), consent)
+        assert [vlm.identify(picture).nearest for picture in pictures] == ["Ada", "Bob"]
+    with UserVLM.load(recorded, users=tmp_path, threads=1, verify=False) as vlm:
+        assert [vlm.identify(picture).nearest for picture in pictures] == ["Ada", "Bob"]
+        vlm.users.forget("Ada")
+        assert vlm.identify(pictures[0]).nearest == "Bob"
+        vlm.users.keep("Bob", vlm.encode(pictures[0]))
+        assert vlm.identify(pictures[0]).similarity == pytest.approx(1, abs=1e-5)
 
 
 def test_recording_again_and_being_killed_between_leave_a_whole_bundle(
