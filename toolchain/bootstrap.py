@@ -21,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -45,6 +46,8 @@ HEARTBEAT_SECONDS = 30
 """Between two lines of progress where the output is not a terminal."""
 FIXES = os.path.join(ROOT, "toolchain", "llama_cpp_fixes.h")
 """Read before every C++ file of llama.cpp; the file says why (docs/decisions/0003)."""
+PATCHES = os.path.join(ROOT, "toolchain", "patches")
+"""Changes of llama.cpp's own files."""
 CXXFLAGS = "-include {} -fno-math-errno -fno-trapping-math".format(os.path.basename(FIXES))
 """With the fixes; the two others let loops over tanhf become vector code."""
 
@@ -208,6 +211,8 @@ def check_compilers():
         if sys.platform != "darwin":
             remedy = "sudo apt install build-essential (or your system's gcc and g++)"
         raise Refusal("no {} compiler, and llama.cpp is built here; {}".format(language, remedy))
+    if patches() and not which("patch"):
+        raise Refusal("no `patch` program, and llama.cpp is patched here; sudo apt install patch")
 
 
 # -- the stamp ------------------------------------------------------------------------------------
@@ -303,7 +308,8 @@ def compiled():
     # type: () -> str
     """Describe how llama.cpp is compiled, in no words that change with the place of this tree."""
     settings = compiler_settings(dict(os.environ))
-    return "\n".join([settings["CMAKE_ARGS"], settings["CXXFLAGS"], read(FIXES).decode("utf-8")])
+    texts = [read(path).decode("utf-8") for path in [FIXES] + patches()]
+    return "\n".join([settings["CMAKE_ARGS"], settings["CXXFLAGS"]] + texts)
 
 
 def compiler_settings(environment):
@@ -336,12 +342,39 @@ def build_llama():
     # -v puts the compiler's own steps into the log, from which the progress is read.
     pip(
         "llama-cpp-python",
-        ["wheel", "-v", "--no-deps", "--no-binary", "llama-cpp-python", "--no-cache-dir"]
-        + ["-w", made, "llama-cpp-python==" + version],
+        ["wheel", "-v", "--no-deps", "--no-cache-dir", "-w", made, patched_source(version)],
     )
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(made, folder)
     return os.path.join(folder, os.listdir(folder)[0])
+
+
+def patched_source(version):
+    # type: (str) -> str
+    """Fetch llama-cpp-python's source, change what our patches change, and return its folder."""
+    folder = os.path.join(SCRATCH, "source")
+    pip(
+        "llama source",
+        ["download", "--no-deps", "--no-binary", "llama-cpp-python", "--no-cache-dir"]
+        + ["-d", folder, "llama-cpp-python==" + version],
+    )
+    archive = os.path.join(folder, os.listdir(folder)[0])
+    with tarfile.open(archive) as file:
+        file.extractall(folder)
+    os.remove(archive)
+    source = os.path.join(folder, os.listdir(folder)[0])
+    place = os.path.join(source, "vendor", "llama.cpp")
+    for path in patches():
+        command = ["patch", "--forward", "--strip=1", "--directory", place, "--input", path]
+        run(os.path.basename(path), command, dict(os.environ))
+    return source
+
+
+def patches():
+    # type: () -> list[str]
+    """List our changes of llama.cpp, in order; each says at its head what it is for."""
+    names = sorted(os.listdir(PATCHES)) if os.path.isdir(PATCHES) else []
+    return [os.path.join(PATCHES, name) for name in names if name.endswith(".patch")]
 
 
 # -- installing -----------------------------------------------------------------------------------
