@@ -122,6 +122,8 @@ def read_settings(bundle: Bundle) -> Settings:
         if not isinstance(found, dict):
             return _left_aside(file, "it is no JSON object")
         tuning = dacite.from_dict(Tuning, found, dacite.Config(strict=True))
+    except FileNotFoundError:
+        return DEFAULTS
     except (OSError, ValueError, dacite.DaciteError) as error:
         return _left_aside(file, f"it cannot be read ({error})")
     if tuning.format != FORMAT:
