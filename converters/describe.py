@@ -45,7 +45,7 @@ PACKAGES = (
     "llama-cpp-python",
 )
 """Whose versions the manifest records; one that is not installed is left out."""
-CHOSEN = ("quant", "vision", "template", "importance", "cases")
+CHOSEN = ("quant", "vision", "template", "mask", "importance", "cases")
 """Of `ExportOptions`: what changes a bundle and is no place."""
 BICUBIC = 3
 """`resample` of preprocessor_config.json, by Pillow's number."""

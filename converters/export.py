@@ -110,6 +110,11 @@ def _parser() -> argparse.ArgumentParser:
         "--template", type=_unescaped, help=r"text around {question}, e.g. '{question}\n'"
     )
     parser.add_argument(
+        "--mask",
+        choices=("paligemma", "user-first"),
+        help="what it was tuned with: user-first if the image never saw the question",
+    )
+    parser.add_argument(
         "--cases",
         type=int,
         help="pairs of picture and question to compare on; default: by the model's size",

@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import get_args
 
 from uservlm.converters.cases import CASES
 from uservlm.converters.errors import ConversionError
 from uservlm.converters.quantise import QUANTISATIONS
 from uservlm.models.prompt import TEMPLATE
 from uservlm.runtime.adapters import NO_ADAPTER
+from uservlm.runtime.manifest import Mask
 
 VISIONS = ("int8", "fp32")
 
@@ -40,6 +42,8 @@ class ExportOptions:
     """Folder of pictures the int8 vision encoder is measured on; None draws people."""
     importance: int = 0
     """Calibration prompts an importance matrix is measured on before quantising; 0: none."""
+    mask: Mask = "paligemma"
+    """What the checkpoint was tuned with; user-first makes resident what it computes."""
     cases: int | None = None
     """Pairs of picture and question the bundle is compared on; None goes by the model's size."""
     force: bool = False
@@ -59,6 +63,8 @@ class ExportOptions:
             raise ConversionError(
                 f"template {self.template!r} must hold {{question}} once and end in a newline"
             )
+        if self.mask not in get_args(Mask):
+            raise ConversionError(f"mask is {self.mask!r}, not one of {', '.join(get_args(Mask))}")
         if self.cases is not None and not 1 <= self.cases <= CASES:
             raise ConversionError(f"cases is {self.cases}: give 1 to {CASES}")
         if not 0 <= self.importance <= CASES:

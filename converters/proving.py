@@ -80,6 +80,7 @@ def draft(
     manifest = replace(
         describe(task.checkpoint, precision, Prompt(options.template)),
         files=files,
+        mask=options.mask,
         language=describe_mixture(
             listed, shape.layers, options.quant, options.importance, language.result
         ),

@@ -39,7 +39,10 @@ _WANTED = (
     "fallback to CPU",
     "control-looking token",
     "possible training context overflow",
+    "failed with error 1",
     "compute status: 1",
+    "failed to decode, ret = 2",
+    "removing memory module entries",
 )
 """Complaints about what is meant to be: a cache that `_context_params` asks for; adapters that stay
 unpacked beside packed weights, one warning a matrix; Gemma's html tag `</s>`, which looks like a

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import dacite
 
@@ -206,6 +206,9 @@ class Adapter:
     resident: Agreement | None
 
 
+Mask: TypeAlias = Literal["paligemma", "user-first"]
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What `manifest.json` holds."""
@@ -233,6 +236,9 @@ class Manifest:
     """By name, kept apart; none is on unless asked for."""
     identity: Identity | None = None
     """None: not measured, so nobody is identified."""
+    mask: Mask = "paligemma"
+    """What the image could see while the checkpoint was tuned: everything, or, "user-first", never
+    the question. To the latter resident is what exact is to the others."""
 
     def to_json(self) -> str:
         """Serialise, indented, keys in the order of the fields."""

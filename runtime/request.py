@@ -96,7 +96,8 @@ class Requests:
         chosen = choose(adapter, self.adapter, self._manifest)
         wanted = self._attention if attention is None else attention
         mode = resolve(wanted, self._manifest, chosen)
-        if wanted == "auto" and self._live is not None and self._live.faithful(chosen) is False:
+        doubted = self._live is not None and self._live.faithful(chosen) is False
+        if wanted == "auto" and doubted and self._manifest.mask == "paligemma":
             mode = "exact"
         return mode, chosen
 
@@ -138,7 +139,8 @@ class Requests:
         mode, chosen = self.mode(attention, adapter)
         if tokens.head == 0 and attention != "resident":
             mode = "exact"
-        auto = (attention or self._attention) == "auto"
+        asked = attention or self._attention
+        auto = asked == "auto" and self._manifest.mask == "paligemma"  # else there is no question
         wanted = options.max_new_tokens or self._manifest.prompt.max_new_tokens
         prefix = self._manifest.architecture.image_tokens + len(tokens.all)
         return Request(tokens, mode, min(wanted, self._positions - prefix), chosen, auto)
@@ -146,6 +148,8 @@ class Requests:
 
 def resolve(attention: str, manifest: Manifest, adapter: str | None = None) -> Mode:
     """Turn what was asked for into what is done: auto follows the manifest's measurement.
+
+    A checkpoint that was tuned user-first is computed as it was tuned: resident.
 
     Args:
         attention: auto, exact or resident.
@@ -161,6 +165,8 @@ def resolve(attention: str, manifest: Manifest, adapter: str | None = None) -> M
         return "resident"
     if attention != "auto":
         raise AttentionError(f"attention={attention!r}: give auto, exact or resident")
+    if manifest.mask == "user-first":
+        return "resident"
     measured = manifest.resident if adapter is None else manifest.adapters[adapter].resident
     return "resident" if measured is not None and measured.faithful else "exact"
 

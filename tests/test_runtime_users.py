@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from asking import LONG, PICTURE, QUESTION, WARM, texts
 
-from uservlm.runtime import UserEmbedding, UserVLM
+from uservlm.runtime import ShadowPolicy, UserEmbedding, UserVLM
 from uservlm.runtime.errors import (
     AttentionError,
+    BundleError,
     CancelledError,
     EmbeddingError,
     EngineError,
@@ -98,6 +99,20 @@ def test_auto_follows_the_measurement(copy: Path) -> None:
         file.write_text(json.dumps(data))
         with UserVLM.load(copy, threads=1) as vlm:
             assert vlm.attention == wanted == resolve("auto", vlm.bundle.manifest)
+
+
+def test_auto_computes_a_user_first_checkpoint_as_it_was_tuned(copy: Path) -> None:
+    file = copy / MANIFEST_FILE
+    data = json.loads(file.read_text())
+    assert (data["mask"], data["resident"]["cases"]) == ("paligemma", 4), "too few to be faithful"
+    file.write_text(json.dumps({**data, "mask": "user-first"}))
+    with UserVLM.load(copy, threads=1, shadow=ShadowPolicy(share=1)) as vlm:
+        assert vlm.attention == "resident"
+        for _ in range(2):
+            assert vlm.ask(QUESTION, image=PICTURE, options=WARM).usage.attention == "resident"
+    file.write_text(json.dumps({**data, "mask": "narrow"}))
+    with pytest.raises(BundleError, match="mask"):
+        UserVLM.load(copy, threads=1)
 
 
 def test_a_question_that_joins_with_the_prompt(vlm: UserVLM) -> None:
