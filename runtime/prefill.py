@@ -183,11 +183,13 @@ class Prefiller:
         """Make way: give the memory of the context back for a while; who is resident stays so."""
         stay = [self._residents.find(owner) for owner in self._residents.owners]
         states = [(one.sequence, self._language.save(one.sequence)) for one in stay if one]
-        with self._language.aside():
-            yield
-        for sequence, state in states:
-            self._language.restore(sequence, state)
-            state.fill(0)
+        try:
+            with self._language.aside():
+                yield
+        finally:
+            for sequence, state in states if self._language.open else ():
+                self._language.restore(sequence, state)
+                state.fill(0)
 
     def _leave(self, owner: Owner) -> None:
         self._save(owner)

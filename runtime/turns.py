@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from uservlm.runtime.answers import Chunk, GenerationOptions, Usage
 from uservlm.runtime.counters import Tally
+from uservlm.runtime.errors import EngineError
 from uservlm.runtime.language import LanguageModel
 from uservlm.runtime.looking import Looker, Seen
 from uservlm.runtime.prefill import SCRATCH, Prefilled, Prefiller
@@ -169,8 +170,15 @@ class Turns:
 
     @contextmanager
     def _clean(self) -> Iterator[None]:
-        """Leave the scratch sequence empty, however the turn ends."""
+        """Leave the scratch sequence empty, however the turn ends.
+
+        Raises:
+            EngineError: the context could not be made again, see `LanguageModel.aside`.
+        """
+        if not self._language.open:
+            raise EngineError("llama.cpp ran out of memory: load the bundle again")
         try:
             yield
         finally:
-            self._prefiller.clear_scratch()
+            if self._language.open:
+                self._prefiller.clear_scratch()

@@ -12,7 +12,14 @@ import pytest
 from asking import LONG, PICTURE, QUESTION, WARM, texts
 
 from uservlm.runtime import UserVLM
-from uservlm.runtime.errors import CancelledError, DeadlineError, EmbeddingError, ImageError
+from uservlm.runtime.errors import (
+    BudgetError,
+    CancelledError,
+    DeadlineError,
+    EmbeddingError,
+    EngineError,
+    ImageError,
+)
 from uservlm.runtime.interrupt import Stopped
 from uservlm.runtime.language import LanguageModel
 from uservlm.runtime.prefill import SCRATCH
@@ -176,3 +183,43 @@ def test_an_answer_goes_on_while_its_reader_sleeps(resident: UserVLM) -> None:
         time.sleep(0.001)
     rest = list(stream)
     assert rest[-1].usage is not None and texts([first, *rest])
+
+
+def test_a_budget_makes_way_for_a_picture_and_keeps_who_is_resident(tiny_bundle: Path) -> None:
+    with UserVLM.load(
+        tiny_bundle, threads=1, attention="resident", verify=False, memory_mb=600
+    ) as vlm:
+        wanted = vlm.ask(QUESTION, image=PICTURE, options=WARM).text
+        logits = vlm.first_logits(QUESTION, image=PICTURE)
+        vlm.ask(QUESTION, image=OTHER, options=WARM)
+        again = vlm.ask(QUESTION, image=PICTURE, options=WARM)
+        assert (again.text, again.usage.resident) == (wanted, "stayed")
+        assert np.abs(vlm.first_logits(QUESTION, image=PICTURE) - logits).max() < 0.01
+        assert not vlm._looker.open, "and the encoder's memory was given back"
+        with pytest.raises(ImageError):
+            vlm.encode(b"no picture")
+        assert vlm.ask(QUESTION, image=PICTURE, options=WARM).usage.resident == "stayed"
+
+
+def test_vision_that_fails_costs_nobody_their_place(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with UserVLM.load(
+        tiny_bundle, threads=1, attention="resident", verify=False, memory_mb=600
+    ) as vlm:
+        wanted = vlm.ask(QUESTION, image=PICTURE, options=WARM).text
+
+        def fail(_: object) -> None:
+            raise EngineError("no")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(vlm._looker._vision, "encode", fail)
+            with pytest.raises(EngineError):
+                vlm.ask(QUESTION, image=OTHER, options=WARM)
+        again = vlm.ask(QUESTION, image=PICTURE, options=WARM)
+        assert (again.text, again.usage.resident) == (wanted, "stayed")
+
+
+def test_a_budget_too_small_is_refused_with_the_numbers(tiny_bundle: Path) -> None:
+    with pytest.raises(BudgetError, match=r"a budget of 20 MB is too small: \d+ MB .*KV cells \d+"):
+        UserVLM.load(tiny_bundle, threads=1, verify=False, memory_mb=20)
