@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from transformers import SiglipImageProcessor
 from uservlm.converters.adapter_gguf import write_adapter
 from uservlm.converters.adapters import open_adapter
 from uservlm.converters.checkpoint import open_checkpoint
-from uservlm.runtime import GenerationOptions, UserVLM
+from uservlm.runtime import Consent, GenerationOptions, UserVLM
 from uservlm.runtime.__main__ import main
 from uservlm.runtime.bundle import record_file
 from uservlm.runtime.errors import AdapterError, BundleError
@@ -32,6 +33,7 @@ from uservlm.runtime.room import plan_room
 BOUND = 0.02
 """As in test_runtime_exact.py: f16 weights and f16 KV against float32."""
 SHORT = GenerationOptions(max_new_tokens=2)
+LONGER = GenerationOptions(max_new_tokens=8)
 LORAS: dict[str, dict[str, Any]] = {
     "fair": {"use_rslora": True, "r": 8, "rank_pattern": {"q_proj": 2}},
     "brief": {"target_modules": ATTENTION},
@@ -216,6 +218,25 @@ def test_forgetting_a_user_drops_every_block_of_theirs(kept: Kept) -> None:
         assert vlm._prefiller.residents == (Owner(vlm.encode(other).digest, "fair"),)
         usage = vlm.ask(QUESTION, image=PICTURE, adapter="fair", options=SHORT).usage
         assert (usage.vision_runs, usage.prefix_reused) == (1, 0)
+
+
+def test_a_saved_block_serves_only_the_adapter_that_made_it(kept: Kept, tmp_path: Path) -> None:
+    """After a restart each adapter finds its own block, and gives the answers it gave."""
+    consent = Consent(datetime.now(timezone.utc), "said yes", "state")
+    names = ["none", "fair", "brief"]
+    found: list[list[str]] = []
+    for came in ("built", "restored"):
+        with UserVLM.load(
+            kept.bundle, users=tmp_path, attention="resident", threads=1, verify=False
+        ) as vlm:
+            if came == "built":
+                vlm.users.keep("Ada", vlm.encode(PICTURE), consent)
+            answers = [
+                vlm.ask(QUESTION, user="Ada", adapter=name, options=LONGER) for name in names
+            ]
+            assert {answer.usage.resident for answer in answers} == {came}
+            found.append([answer.text for answer in answers])
+    assert found[0] == found[1] and len(set(found[0])) > 1
 
 
 @pytest.mark.parametrize("faithful", ["the adapter", "the bundle"])
