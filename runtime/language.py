@@ -12,7 +12,7 @@ import ctypes
 import logging
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +29,7 @@ from uservlm.runtime.interrupt import Interrupt, Stopped
 from uservlm.runtime.packing import place_weights
 from uservlm.runtime.room import Room
 from uservlm.runtime.settings import DEFAULTS, Settings
+from uservlm.runtime.weights import Tensor
 
 _LOG = logging.getLogger("uservlm.llama")
 LOG_WARNING, LOG_ERROR, _CONTINUED = 3, 4, 5
@@ -62,6 +63,7 @@ class LanguageModel:
         room: Room,
         threads: int,
         *,
+        tensors: Mapping[str, Tensor],
         settings: Settings = DEFAULTS,
         interrupt: Interrupt | None = None,
     ) -> None:
@@ -71,6 +73,7 @@ class LanguageModel:
             path: `language.gguf`, already checked by `weights.py`.
             room: sizes of the context; llama.cpp rounds the cells up.
             threads: for prefill and decoding.
+            tensors: of the file, by name, as `weights.py` read them.
             settings: how to compute; `threads` in them is for the caller to resolve.
             interrupt: makes decoding stop with `Stopped` when it is raised.
 
@@ -80,7 +83,7 @@ class LanguageModel:
         """
         self._lib = lib = _library(settings)
         params = _model_params(lib, room)
-        kept = place_weights(lib, params, settings.repack)
+        kept = place_weights(lib, params, settings.repack, tensors)
         model = lib.llama_model_load_from_file(str(path).encode(), params)
         del kept
         if not model:

@@ -65,7 +65,9 @@ def open_parts(bundle: Bundle, mode: Mode, wish: Wish) -> Parts:
     interrupt = Interrupt()
     worker, done = Worker(interrupt), False
     try:
-        make = partial(LanguageModel, settings=settings, interrupt=interrupt)
+        make = partial(
+            LanguageModel, tensors=weights.tensors, settings=settings, interrupt=interrupt
+        )
         language = worker.call(lambda: make(bundle.language, room, count))
         for name, file in adapters.items():
             worker.call(partial(language.load_adapter, name, file))

@@ -6,23 +6,37 @@ only file that knows llama.cpp.
 ggml can keep matrices in an order made for this processor: AMX tiles, or interleaved rows. Mapping
 the file and repacking would hold everything twice (✔ 3.2 GB instead of 2.1 GB, 3B Q4_0), so
 weights are either read straight into the new order or mapped as they lie. The token table is the
-output head too and must stay in plain order as the table; in another order it would be there twice
-(0.5 GB), and in AMX's the head was slower, so it is kept plain.
+output head too, and as the table it must stay in plain order; AMX would take it a second time as
+the head (0.5 GB) and be slower there, so AMX gets the matrices of the layers by name. llama.cpp
+does not check what it is told by name, and a matrix that AMX cannot multiply would end the process:
+so that is checked here.
 """
 
 from __future__ import annotations
 
 import ctypes
 import logging
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from uservlm.runtime.weights import Tensor
+
 _LOG = logging.getLogger("uservlm.llama")
 
-TABLE: Final = rb"token_embd\.weight"
+LAYERS: Final = rb"blk\.\d+\.(attn_(q|k|v|output)|ffn_(gate|up|down))\.weight"
+"""The matrices of a layer; its norms stay where they are."""
 WHOLE: Final = "uservlm_amx_is_whole"
 """What a build declares whose AMX code does not crash (toolchain/llama_cpp_fixes.h)."""
+_AMX_COLUMNS: Final = {
+    "F16": 16, "Q4_0": 32, "Q4_1": 32, "Q8_0": 32, "Q4_K": 256, "Q5_K": 256, "Q6_K": 256,
+}  # fmt: skip
+_AMX_ROWS: Final = 32
+"""What rows and columns must be multiples of (ggml-cpu/amx/amx.cpp, `supports_op`)."""
+_CPU_DEVICE: Final = 0
+"""GGML_BACKEND_DEVICE_TYPE_CPU."""
 
 
 class _Override(ctypes.Structure):
@@ -31,35 +45,71 @@ class _Override(ctypes.Structure):
     _fields_ = [("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p)]
 
 
-def place_weights(lib: ModuleType, params: Any, repack: bool) -> object:
+def place_weights(
+    lib: ModuleType, params: Any, repack: bool, tensors: Mapping[str, Tensor]
+) -> object:
     """Set where `llama_model_load_from_file` puts weights.
 
     Args:
         lib: `llama_cpp.llama_cpp`.
         params: llama_model_params, changed in place.
         repack: read them into an order made for this processor; else map the file.
+        tensors: of the file, by name.
 
     Returns:
         What must live until the model is loaded.
     """
-    if repack and b"AMX_INT8 = 1" in lib.llama_print_system_info() and not _has_whole_amx(lib):
+    amx = b"AMX_INT8 = 1" in lib.llama_print_system_info()
+    if repack and amx and not hasattr(_library(lib, "ggml-cpu"), WHOLE):
         # GCC 12 miscompiles ggml's AMX code: the first quantised block would end the process
         # (docs/decisions/0003). toolchain/bootstrap.py mends that; other builds may not.
         _LOG.warning("this llama.cpp was built with AMX: weights stay unpacked, prefill is slower")
         repack = False
-    params.use_extra_bufts = repack
+    tiles = _buffer_types(lib).get("AMX") if repack and amx and suits_amx(tensors) else None
+    params.use_extra_bufts = repack and tiles is None
     params.load_mode = lib.LLAMA_LOAD_MODE_NONE if repack else lib.LLAMA_LOAD_MODE_MMAP
-    if not repack:
+    if tiles is None:
         return None
-    plain = _library(lib, "ggml-base").ggml_backend_cpu_buffer_type
-    plain.restype = ctypes.c_void_p
-    overrides = (_Override * 2)(_Override(TABLE, plain()), _Override(None, None))
+    overrides = (_Override * 2)(_Override(LAYERS, tiles), _Override(None, None))
     params.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p).value
     return overrides
 
 
-def _has_whole_amx(lib: ModuleType) -> bool:
-    return hasattr(_library(lib, "ggml-cpu"), WHOLE)
+def suits_amx(tensors: Mapping[str, Tensor]) -> bool:
+    """Say whether ggml's AMX code can multiply every layer's matrices."""
+    from gguf import GGMLQuantizationType
+
+    layers = re.compile(LAYERS.decode())
+    found = [tensor for name, tensor in tensors.items() if layers.fullmatch(name)]
+    columns = [_AMX_COLUMNS.get(GGMLQuantizationType(one.kind).name) for one in found]
+    return bool(found) and all(
+        multiple is not None and one.shape[1] % multiple == 0 and one.shape[0] % _AMX_ROWS == 0
+        for one, multiple in zip(found, columns, strict=True)
+    )
+
+
+def _buffer_types(lib: ModuleType) -> dict[str, int]:
+    """Give the extra buffer types this build of ggml has for this processor, by name."""
+    ggml, base = _library(lib, "ggml"), _library(lib, "ggml-base")
+    for function in (
+        ggml.ggml_backend_dev_by_type,
+        base.ggml_backend_dev_backend_reg,
+        base.ggml_backend_reg_get_proc_address,
+    ):
+        function.restype = ctypes.c_void_p
+    base.ggml_backend_buft_name.restype = ctypes.c_char_p
+    device = ctypes.c_void_p(ggml.ggml_backend_dev_by_type(_CPU_DEVICE))
+    registry = ctypes.c_void_p(base.ggml_backend_dev_backend_reg(device))
+    wanted = b"ggml_backend_dev_get_extra_bufts"
+    address = base.ggml_backend_reg_get_proc_address(registry, wanted)
+    if not address:
+        return {}
+    give = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)(address)
+    found, types = give(device.value), dict[str, int]()
+    while (buffer_type := found[len(types)]) is not None:
+        name = base.ggml_backend_buft_name(ctypes.c_void_p(buffer_type)).decode()
+        types[name] = buffer_type
+    return types
 
 
 def _library(lib: ModuleType, name: str) -> ctypes.CDLL:

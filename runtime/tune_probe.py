@@ -22,6 +22,7 @@ import numpy as np
 from uservlm.runtime.language import LanguageModel
 from uservlm.runtime.room import Room
 from uservlm.runtime.settings import Settings
+from uservlm.runtime.weights import Weights
 
 SCRATCH, USER = 0, 1
 QUESTION, WARM_UP = 50, 8
@@ -63,7 +64,9 @@ def measure(probe: Probe) -> Iterator[Times]:
     cells = probe.image_tokens + QUESTION + probe.answer + 64
     room = Room(cells, probe.image_tokens + QUESTION, 2)
     settings = Settings(**probe.settings)
-    language = LanguageModel(Path(probe.model), room, probe.threads[0], settings=settings)
+    model = Path(probe.model)
+    tensors = Weights(model).tensors
+    language = LanguageModel(model, room, probe.threads[0], tensors=tensors, settings=settings)
     rng = np.random.default_rng(0)
     rows = rng.normal(0, 0.02, (probe.image_tokens, language.width)).astype(np.float32)
     language.decode_rows(rows[:WARM_UP], USER, causal=False)  # buffers are touched, threads started

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from uservlm.runtime.bundle import Bundle, open_bundle
+from uservlm.runtime.packing import suits_amx
 from uservlm.runtime.settings import (
     DEFAULTS,
     SETTINGS_FILE,
@@ -21,6 +22,7 @@ from uservlm.runtime.settings import (
     read_settings,
     write_settings,
 )
+from uservlm.runtime.weights import Weights
 
 FOUND = Settings(threads=3, waiting="spin", flash_attention=True, kv="q8_0", repack=False)
 
@@ -126,3 +128,13 @@ def test_reading_settings_does_not_load_llama(bundle: Bundle) -> None:
         "assert not any(name.startswith('llama_cpp') for name in sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_amx_gets_only_what_it_can_multiply(tiny_bundle: Path) -> None:
+    """llama.cpp does not check an override: a wrong one would end the process."""
+    tensors = Weights(tiny_bundle / "language.gguf").tensors
+    assert suits_amx(tensors)
+    name = "blk.0.ffn_up.weight"
+    for change in ({"shape": (40, 256)}, {"shape": (512, 250)}, {"kind": 30}):
+        assert not suits_amx({**tensors, name: replace(tensors[name], **change)})
+    assert not suits_amx({})
