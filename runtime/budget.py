@@ -104,7 +104,7 @@ def need(
         vision_bytes: size of `vision.onnx`.
         setting: what was asked of llama.cpp.
     """
-    placement, table = setting.placement, setting.table_bytes
+    placement, table, carried = setting.placement, setting.table_bytes, setting.carried
     copied = language_bytes - table
     return Need(
         process=_PROCESS + _WORD * architecture.vocabulary,
@@ -113,16 +113,19 @@ def need(
         kv=kv_bytes(architecture, setting.room.cells, setting.kv),
         compute=compute_bytes(architecture, setting.room, flash=setting.flash),
         vision=vision_peak(architecture, vision_bytes),
-        carried=None
-        if setting.carried is None
-        else kv_bytes(architecture, setting.carried, setting.kv),
+        carried=None if carried is None else carried * cell_bytes(architecture, setting.kv),
     )
 
 
 def kv_bytes(architecture: Architecture, cells: int, kind: KvType = "f16") -> int:
     """Count the KV cache: keys and values of every layer and cell, cells rounded up."""
+    return _rounded(cells) * cell_bytes(architecture, kind)
+
+
+def cell_bytes(architecture: Architecture, kind: KvType = "f16") -> int:
+    """Count the keys and values of one cell in every layer."""
     numbers = 2 * architecture.layers * architecture.kv_heads * architecture.head_dim
-    return _rounded(cells) * numbers * _BITS[kind] // (32 * 8)
+    return numbers * _BITS[kind] // (32 * 8)
 
 
 def compute_bytes(architecture: Architecture, room: Room, *, flash: bool = False) -> int:

@@ -9,6 +9,7 @@ import pytest
 from uservlm.runtime.budget import (
     MB,
     Setting,
+    cell_bytes,
     check,
     compute_bytes,
     kv_bytes,
@@ -67,7 +68,7 @@ def test_a_context_that_makes_way_costs_the_larger_of_both() -> None:
     later = need(FULL, LANGUAGE, VISION, Setting(room, carried=1056))
     assert beside.peak == beside.language + beside.vision
     assert first.peak == first.process + first.mapped + first.vision > first.language
-    assert later.peak - first.peak == kv_bytes(FULL, 1056)
+    assert later.peak - first.peak == 1056 * cell_bytes(FULL)
 
 
 def test_weights_twice_are_counted_twice() -> None:
@@ -105,3 +106,9 @@ def test_as_many_residents_fit_as_the_budget_pays_for() -> None:
     check(least + 1000, need(FULL, LANGUAGE, VISION, Setting(room)))
     with pytest.raises(BudgetError):
         residents_that_fit(least - 1, FULL, LANGUAGE, VISION, setting, cells)
+
+
+def test_the_goal_of_a_full_bundle_holds_one_resident() -> None:
+    """2.5 GB, a picture looked at while somebody is resident: 3B at 448 px, Q4_0, repacked."""
+    setting = Setting(Room(2048, 1536, 1), placement="repacked", table_bytes=486_138_240, carried=0)
+    assert residents_that_fit(2500, FULL, LANGUAGE, VISION, setting, 1056) == 1
