@@ -114,8 +114,8 @@ def draw_graph(checkpoint: Checkpoint) -> VisionGraph:
 def with_int8(graph: VisionGraph, kept: Collection[str] = ()) -> ModelProto:
     """Rewrite the graph by onnxruntime's dynamic quantisation, the matrices `kept` left alone.
 
-    QUInt8, because signed weights saturate on processors with AVX2 and without VNNI (DESIGN
-    section 4, fact 13).
+    Signed weights, because VNNI multiplies them 2.5 times faster; on processors that would saturate
+    them the runtime asks for unsigned ones (`runtime/vision.py`; DESIGN section 4, fact 13).
     """
     silence_telemetry()
     import onnx
@@ -132,7 +132,7 @@ def with_int8(graph: VisionGraph, kept: Collection[str] = ()) -> ModelProto:
                 path,
                 op_types_to_quantize=["MatMul"],
                 nodes_to_exclude=[graph.matrices[name] for name in kept],
-                weight_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
                 per_channel=True,
                 # Placeholders tell shape inference nothing.
                 extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},

@@ -28,7 +28,7 @@ from uservlm.converters.vision_onnx import (
     token_cosines,
     vision_module,
 )
-from uservlm.converters.vision_weights import WeightStream, uint8_steps
+from uservlm.converters.vision_weights import WeightStream, int8_steps, uint8_steps
 from uservlm.runtime.manifest import VisionWeights
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def by_damage(checkpoint: Checkpoint, pixels: Pixels, matrices: Collection[str])
 def relative_error(weight: torch.Tensor, tokens: torch.Tensor) -> float:
     """Measure what 8 bits do to a linear layer: ‖rough - exact‖ / ‖exact‖ without its bias.
 
-    Weights in 256 steps per output, inputs in 256 steps of one range, as onnxruntime's
+    Weights in 255 steps per output, inputs in 256 steps of one range, as onnxruntime's
     DynamicQuantizeLinear takes them.
 
     Args:
@@ -134,8 +134,9 @@ def relative_error(weight: torch.Tensor, tokens: torch.Tensor) -> float:
     """
     import torch
 
-    scale, zero_point = map(torch.from_numpy, uint8_steps(weight.numpy()))
-    rough = torch.fake_quantize_per_channel_affine(weight, scale, zero_point.int(), 0, 0, 255)
+    scale = torch.from_numpy(int8_steps(weight.numpy()))
+    zeros = torch.zeros(len(scale), dtype=torch.int32)
+    rough = torch.fake_quantize_per_channel_affine(weight, scale, zeros, 0, -127, 127)
     step, zero = uint8_steps(tokens.flatten()[None].numpy())
     few = tokens[:: max(1, len(tokens) // SAMPLE)]
     exact = few @ weight.T

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.vision_graph import draw_graph, module_with_projector
 from uservlm.converters.vision_weights import WeightStream, vision_weights
-from uservlm.runtime.vision import INPUT, OUTPUT, silence_telemetry
+from uservlm.runtime.vision import INPUT, OUTPUT, set_int8_products, silence_telemetry
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +88,7 @@ def open_vision(path: Path) -> InferenceSession:
     options.log_severity_level = 3
     # Threads that wait busily take the processor from whatever else the export runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    set_int8_products(options)
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 

@@ -60,43 +60,55 @@ class WeightStream:
 
     def _shrunk(self, name: str) -> bytes:
         if name not in self._integers:
-            integers, scale, zero_point = to_uint8(self._checkpoint.read(name).numpy())
+            integers, scale = to_int8(self._checkpoint.read(name).numpy())
             self._integers[name] = _piece(
                 {
                     f"{name}_quantized": integers.T,
                     f"{name}_scale": scale,
-                    f"{name}_zero_point": zero_point,
+                    f"{name}_zero_point": np.zeros(len(scale), np.int8),
                 }
             )
         return self._integers[name]
 
 
-def to_uint8(
+def to_int8(
     matrix: npt.NDArray[np.float32],
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-    """Round each row of a matrix to `uint8_steps` of its own.
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Round each row of a matrix to `int8_steps` of its own.
 
     Args:
         matrix: float32 [rows, columns].
 
     Returns:
-        Integers uint8 [rows, columns], scale float32 [rows], zero point uint8 [rows].
+        Integers int8 [rows, columns] from -127 to 127, scale float32 [rows].
     """
-    scale, zero_point = uint8_steps(matrix)
+    scale = int8_steps(matrix)
     steps = matrix / scale[:, None]
     np.round(steps, out=steps)
-    steps += zero_point[:, None]
-    np.clip(steps, 0, 255, out=steps)
-    return steps.astype(np.uint8), scale, zero_point
+    np.clip(steps, -127, 127, out=steps)
+    return steps.astype(np.int8), scale
+
+
+def int8_steps(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Divide each row's range, made symmetric, into 254: value = scale · integer.
+
+    The arithmetic of onnxruntime's `compute_scale_zp` (quantization/quant_utils.py) for all rows of
+    float32 [rows, columns] at once; a row is a column of ONNX's transposed matrix.
+
+    Returns:
+        Scale float32 [rows].
+    """
+    scale: npt.NDArray[np.float64] = np.abs(rows).max(axis=1).astype(np.float64) * 2 / 254
+    scale[scale < np.finfo(np.float32).tiny] = 1
+    return scale.astype(np.float32)
 
 
 def uint8_steps(
     rows: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-    """Divide each row's range, zero included, into 256: value = scale · (integer - zero point).
+    """Divide each row's range, zero included, into 255: value = scale · (integer - zero point).
 
-    The arithmetic of onnxruntime's `compute_scale_zp` (quantization/quant_utils.py) for all rows of
-    float32 [rows, columns] at once; a row is a column of ONNX's transposed matrix.
+    What onnxruntime does to a matrix's inputs while the graph runs; rows float32 [rows, columns].
 
     Returns:
         Scale float32 [rows], zero point uint8 [rows].

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 INPUT: Final = "pixel_values"
 OUTPUT: Final = "image_features"
+PROCESSOR: Final = Path("/proc/cpuinfo")
+VNNI: Final = frozenset({"avx512_vnni", "avx_vnni"})
+"""Flags of x86 processors that add products of bytes in 32 bits instead of saturating at 16 (MLAS,
+core/mlas/lib/platform.cpp)."""
 
 
 class VisionEncoder:
@@ -130,6 +134,32 @@ def silence_telemetry() -> None:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
+def set_int8_products(options: onnxruntime.SessionOptions, processor: Path = PROCESSOR) -> None:
+    """Make products of int8 weights exact on this processor, at the least cost.
+
+    Where they would saturate, onnxruntime is asked to turn the weights unsigned while it opens the
+    graph ("session.x64quantprecision" in its onnxruntime_session_options_config_keys.h). It would
+    do so with VNNI too, for nothing: ✔ SigLIP at 448 px then takes 2.3 times the processor time and
+    0.5 GB more after opening. Unsigned weights, as in older bundles, are left as they are.
+
+    Args:
+        options: of the session to be opened.
+        processor: a list as Linux gives it; without one, the weights are turned.
+    """
+    options.add_session_config_entry(
+        "session.x64quantprecision", "0" if _sums_in_32_bits(processor) else "1"
+    )
+
+
+def _sums_in_32_bits(processor: Path) -> bool:
+    """Whether each of the processors listed has VNNI; False if that is not known."""
+    if not processor.is_file():
+        return False
+    lines = processor.read_text(encoding="utf-8", errors="replace").splitlines()
+    flags = [set(line.split()) for line in lines if line.startswith("flags")]
+    return bool(flags) and all(some & VNNI for some in flags)
+
+
 def _open(path: Path, graph: VisionGraph, threads: int, keep: bool) -> onnxruntime.InferenceSession:
     silence_telemetry()
     import onnxruntime
@@ -140,6 +170,7 @@ def _open(path: Path, graph: VisionGraph, threads: int, keep: bool) -> onnxrunti
     options.log_severity_level = 3
     # Idle vision threads would otherwise spin beside llama.cpp's.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    set_int8_products(options)
     folder = str(path.resolve().parent)
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     # Weights in the processor's order are 0.4 GB of the process's own at 448 px, and take time to

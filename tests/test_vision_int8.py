@@ -43,7 +43,7 @@ from uservlm.converters.vision_onnx import (  # noqa: E402
     run_vision,
     token_cosines,
 )
-from uservlm.converters.vision_weights import WeightStream, to_uint8  # noqa: E402
+from uservlm.converters.vision_weights import WeightStream, to_int8  # noqa: E402
 from uservlm.runtime.errors import ImageError  # noqa: E402
 from uservlm.runtime.image import PixelSpec, to_pixels  # noqa: E402
 from uservlm.runtime.manifest import VisionWeights  # noqa: E402
@@ -142,14 +142,14 @@ def test_integers_are_those_of_onnxruntime(plain: Checkpoint, tmp_path: Path) ->
         tmp_path / "whole.onnx",
         tmp_path / "theirs.onnx",
         op_types_to_quantize=["MatMul"],
-        weight_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
         per_channel=True,
     )
     graph = draw_graph(plain)
     WeightStream(plain, graph.matrices).write(with_int8(graph), tmp_path / "ours.onnx")
     ours, theirs = tensors_of(tmp_path / "ours.onnx"), tensors_of(tmp_path / "theirs.onnx")
     assert set(ours) == set(theirs)
-    assert sum(tensor.dtype == np.uint8 for tensor in ours.values()) == 2 * len(graph.matrices)
+    assert sum(tensor.dtype == np.int8 for tensor in ours.values()) == 2 * len(graph.matrices)
     for name, tensor in theirs.items():
         np.testing.assert_array_equal(ours[name], tensor, err_msg=name)
     nodes = [
@@ -162,9 +162,9 @@ def test_integers_are_those_of_onnxruntime(plain: Checkpoint, tmp_path: Path) ->
 def test_rows_of_one_sign_or_no_range_come_back_as_they_were() -> None:
     rows = [[0, 0, 0], [3, 3, 3], [2, 2.5, 3], [-2, -1, -2], [1e-39, 0, 0]]
     matrix = np.array(rows, np.float32)
-    integers, scale, zero_point = to_uint8(matrix)
-    found = (integers.astype(np.float32) - zero_point[:, None]) * scale[:, None]
-    assert np.abs(found - matrix).max() < 0.007
+    integers, scale = to_int8(matrix)
+    assert integers.min() >= -127
+    assert np.abs(integers * scale[:, None] - matrix).max() < 0.013
 
 
 def test_every_weight_of_the_graph_is_one_of_the_checkpoints(plain: Checkpoint) -> None:
@@ -257,7 +257,7 @@ def test_a_gate_nothing_passes_keeps_everything(
     shrunk = shrink(plain)
     assert len(shrunk.weights.kept) == shrunk.weights.matrices
     assert measure(shrunk.file, shrunk) > 0.999999
-    assert not any(tensor.dtype == np.uint8 for tensor in tensors_of(shrunk.file).values())
+    assert not any(tensor.dtype == np.int8 for tensor in tensors_of(shrunk.file).values())
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 17, 163])

@@ -14,7 +14,13 @@ import pytest
 from uservlm.runtime.bundle import VISION_FILE, open_bundle
 from uservlm.runtime.errors import BundleError, EngineError
 from uservlm.runtime.manifest import Architecture
-from uservlm.runtime.vision import INPUT, OUTPUT, VisionEncoder, silence_telemetry
+from uservlm.runtime.vision import (
+    INPUT,
+    OUTPUT,
+    VisionEncoder,
+    set_int8_products,
+    silence_telemetry,
+)
 from uservlm.runtime.vision_graph import FLOAT, read_graph
 
 Pixels = np.ndarray
@@ -47,8 +53,10 @@ def test_features_are_those_of_the_file_opened_whole(bundle: Path, keep: bool) -
     silence_telemetry()
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    set_int8_products(options)
     whole = onnxruntime.InferenceSession(
-        bundle / VISION_FILE, providers=["CPUExecutionProvider"]
+        bundle / VISION_FILE, options, providers=["CPUExecutionProvider"]
     ).run([OUTPUT], {INPUT: pixels(bundle)})[0][0]
     found = VisionEncoder(bundle / VISION_FILE, shape(bundle), 1, keep=keep).encode(pixels(bundle))
     np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-5)
@@ -62,6 +70,81 @@ def test_the_graph_given_to_onnxruntime_holds_no_weights(bundle: Path) -> None:
     assert [(port.name, port.element) for port in graph.inputs] == [(INPUT, FLOAT)]
     assert graph.inputs[0].shape == (None, 3, side, side)
     assert graph.outputs[0].shape[-1] in (None, width)
+
+
+PRECISION = "session.x64quantprecision"
+
+
+@pytest.mark.parametrize(
+    ("listed", "asked"),
+    [
+        ("flags\t\t: fpu avx2 avx512_vnni amx_int8\n", "0"),
+        ("flags\t\t: fpu avx2 avx_vnni\n\nflags\t\t: fpu avx2 avx_vnni\n", "0"),
+        ("flags\t\t: fpu avx2 avx_vnni\n\nflags\t\t: fpu avx2\n", "1"),
+        ("flags\t\t: fpu avx2 avx512f avx_vnni_int8\n", "1"),
+        ("model name\t: avx_vnni\nFeatures\t: asimd i8mm\n", "1"),
+        (None, "1"),
+    ],
+)
+def test_weights_are_turned_unsigned_unless_the_processor_sums_in_32_bits(
+    tmp_path: Path, listed: str | None, asked: str
+) -> None:
+    silence_telemetry()
+    import onnxruntime
+
+    processor, options = tmp_path / "cpuinfo", onnxruntime.SessionOptions()
+    if listed is not None:
+        processor.write_text(listed)
+    set_int8_products(options, processor)
+    assert options.get_session_config_entry(PRECISION) == asked
+
+
+def test_products_that_would_saturate_are_exact_here(tmp_path: Path) -> None:
+    """255 · 127, all of one sign: two of them leave 16 bits. Bites on x86 without VNNI."""
+    silence_telemetry()
+    import onnxruntime
+
+    onnx = pytest.importorskip("onnx")
+    weights, depth = np.full((64, 32), 127, np.int8), 64
+    tensors = [onnx.numpy_helper.from_array(weights, "weights")]
+    node = onnx.helper.make_node("MatMulInteger", ["input", "weights"], ["output"])
+    ports = [
+        [onnx.helper.make_tensor_value_info(name, kind, [4, width])]
+        for name, kind, width in (
+            ("input", onnx.TensorProto.UINT8, depth),
+            ("output", onnx.TensorProto.INT32, 32),
+        )
+    ]
+    graph = onnx.helper.make_graph([node], "one", *ports, tensors)
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    options = onnxruntime.SessionOptions()
+    set_int8_products(options)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    found = session.run(None, {"input": np.full((4, depth), 255, np.uint8)})[0]
+    assert (found == 255 * 127 * depth).all()
+
+
+def test_older_bundles_with_unsigned_weights_give_the_same_features(
+    make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    bundle = make_bundle(vision="int8")
+    model, turned = onnx.load(bundle / VISION_FILE), 0
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.INT8:
+            values = onnx.numpy_helper.to_array(tensor).view(np.uint8) ^ 128
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+            turned += 1
+    assert turned
+    onnx.save(model, tmp_path / VISION_FILE)
+    signed, unsigned = (
+        VisionEncoder(folder / VISION_FILE, shape(bundle), 1).encode(pixels(bundle))
+        for folder in (bundle, tmp_path)
+    )
+    np.testing.assert_allclose(unsigned, signed, rtol=1e-4, atol=1e-5)
 
 
 def test_a_session_is_there_only_while_it_is_wanted(bundle: Path) -> None:
