@@ -19,9 +19,9 @@ from uservlm.converters.cases import Case
 from uservlm.converters.parity import Pair, agreement, ask, pair
 from uservlm.runtime.adapters import NO_ADAPTER
 from uservlm.runtime.agreement import Interval, bootstrap, mean, wilson
-from uservlm.runtime.bundle import Bundle, open_bundle
+from uservlm.runtime.bundle import Bundle, open_bundle, replace_manifest
 from uservlm.runtime.errors import AttentionError, RequestError
-from uservlm.runtime.manifest import MANIFEST_FILE, Agreement
+from uservlm.runtime.manifest import Agreement
 
 if TYPE_CHECKING:
     from uservlm.runtime import UserVLM
@@ -133,6 +133,4 @@ def record(bundle: Bundle, measured: Agreement, adapter: str | None) -> None:
     else:
         kept = replace(manifest.adapters[adapter], resident=measured)
         whole = replace(manifest, adapters={**manifest.adapters, adapter: kept})
-    draft = bundle.path / f".{MANIFEST_FILE}.draft"
-    draft.write_text(whole.to_json(), encoding="utf-8")
-    draft.replace(bundle.path / MANIFEST_FILE)
+    replace_manifest(bundle.path, whole)

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from uservlm.bench.both_ways import Fidelity, measure, record
 from uservlm.converters.calibration import calibration_folder
-from uservlm.converters.cases import QUESTIONS, SEED, Case
+from uservlm.converters.cases import QUESTIONS, SEED, Case, spread_cases
 from uservlm.converters.proving import verdict
 from uservlm.models.pictures import picture_at
 from uservlm.runtime.adapters import NO_ADAPTER, choose
@@ -102,13 +102,8 @@ def read_questions(file: Path) -> tuple[str, ...]:
 
 
 def spread(pictures: int, questions: Sequence[str], count: int) -> list[Case]:
-    """Give `count` different pairs, or all there are, spread over both and sorted by picture."""
-    pairs = [
-        Case(picture, questions[(picture + turn) % len(questions)])
-        for turn in range(len(questions))
-        for picture in range(pictures)
-    ]
-    return sorted(pairs[:count], key=lambda case: case.picture)
+    """Give the cases of `spread_cases` sorted by picture, so that each is looked at once."""
+    return sorted(spread_cases(pictures, questions, count), key=lambda case: case.picture)
 
 
 def check_cases(count: int, record: bool) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -33,15 +32,14 @@ from uservlm.bench.telling_apart import (
     equal_error_rate,
     rates,
     try_galleries,
-    wilson,
 )
-from uservlm.runtime.bundle import Bundle, open_bundle, record_file
+from uservlm.runtime.agreement import wilson
+from uservlm.runtime.bundle import Bundle, open_bundle, record_file, replace_manifest
 from uservlm.runtime.cores import thread_count
 from uservlm.runtime.errors import IdentityError, UserVLMError
 from uservlm.runtime.identity import IDENTITY_FILE, Reduction, pool, write_reduction
 from uservlm.runtime.identity_figures import Identity, IdentityLevel, IdentityRates
 from uservlm.runtime.image import Picture, to_pixels
-from uservlm.runtime.manifest import MANIFEST_FILE, Manifest
 from uservlm.runtime.vision import VisionEncoder
 
 SEED = 4004
@@ -151,10 +149,10 @@ def record(bundle: Bundle, identity: Identity, reduction: Reduction) -> None:
     manifest = bundle.manifest
     files = {name: kept for name, kept in manifest.files.items() if name != IDENTITY_FILE}
     # Between two writes nothing is measured: an old manifest would not fit the new file.
-    _write(bundle.path, replace(manifest, files=files, identity=None))
+    replace_manifest(bundle.path, replace(manifest, files=files, identity=None))
     file = write_reduction(bundle.path, reduction)
     files[IDENTITY_FILE] = record_file(file)
-    _write(bundle.path, replace(manifest, files=files, identity=identity))
+    replace_manifest(bundle.path, replace(manifest, files=files, identity=identity))
 
 
 def show(identity: Identity, tried: dict[str, float], console: Console) -> None:
@@ -201,8 +199,8 @@ def _level(choosing: People, held_out: People, reduction: Reduction, size: int) 
 
 def _cells(one: IdentityRates) -> tuple[str, ...]:
     def sure(share: float) -> str:
-        low, high = wilson(share, one.people)
-        return f"{share:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+        found = wilson(share, one.people)
+        return f"{share:.1%} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
     def rest(*shares: float) -> str:
         return f"{max(0.0, 1 - sum(shares)):.1%}"
@@ -227,12 +225,6 @@ def _check_enough(people: People, gallery: int) -> None:
             f"{len(counts)} people with at least {min(counts, default=0)} pictures each are too "
             f"few: give at least {persons} people and {pictures} pictures of each"
         )
-
-
-def _write(folder: Path, manifest: Manifest) -> None:
-    part = folder / f".{MANIFEST_FILE}.partial"
-    part.write_text(manifest.to_json(), encoding="utf-8")
-    os.replace(part, folder / MANIFEST_FILE)
 
 
 def _parser() -> argparse.ArgumentParser:

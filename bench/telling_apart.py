@@ -173,14 +173,6 @@ def rates(trials: Trials, level: IdentityLevel, enrolled: int, people: int) -> I
     )
 
 
-def wilson(share: float, of: int) -> tuple[float, float]:
-    """Give the 95 % interval of a share of `of` independent cases (Wilson)."""
-    z = 1.96
-    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
-    half = z / (1 + z * z / of) * np.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
-
-
 def _hold(likeness: Floats, truth: Ints) -> tuple[Floats, Floats, Bools, Bools]:
     """Rank [pictures, gallery]; the first len(truth) pictures show people of the gallery."""
     nearest = likeness.argmax(axis=1)

@@ -6,6 +6,7 @@ are drawn people: no photograph of anyone is needed to export a model that looks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,9 +47,14 @@ def calibration_pictures() -> list[npt.NDArray[np.uint8]]:
 
 def calibration_cases(count: int) -> list[Case]:
     """Give `count` different pairs, at most CASES, spread over both."""
+    return spread_cases(PICTURES, QUESTIONS, count)
+
+
+def spread_cases(pictures: int, questions: Sequence[str], count: int) -> list[Case]:
+    """Give `count` different pairs, or all there are, spread over pictures and questions."""
     pairs = [
-        Case(picture, QUESTIONS[(picture + turn) % len(QUESTIONS)])
-        for turn in range(len(QUESTIONS))
-        for picture in range(PICTURES)
+        Case(picture, questions[(picture + turn) % len(questions)])
+        for turn in range(len(questions))
+        for picture in range(pictures)
     ]
     return pairs[:count]

@@ -21,11 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Export as the arguments say; 0 when the bundle is there, 2 when it could not be made."""
     given = _parser().parse_args(arguments)
     try:
-        from uservlm.converters.errors import ConversionError
         from uservlm.converters.options import ExportOptions
         from uservlm.converters.output import work_folder
         from uservlm.converters.pipeline import export
         from uservlm.converters.progress import Steps
+        from uservlm.runtime.adapters import places_by_name
         from uservlm.runtime.errors import UserVLMError
     except ModuleNotFoundError as error:
         print(
@@ -37,11 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = {name: value for name, value in vars(given).items() if value is not None}
     chosen.setdefault("out", BUNDLES / Path(chosen["model"]).name)
     chosen["adapters"] = tuple(chosen.get("adapters", ()))
-    names = [name for name, _ in chosen.get("kept", ())]
-    chosen["kept"] = dict(chosen.get("kept", ()))
     try:
-        if len(names) > len(chosen["kept"]):
-            raise ConversionError(f"--keep-adapter: a name is given twice among {', '.join(names)}")
+        chosen["kept"] = places_by_name(chosen.get("kept", ()))
         export(ExportOptions(**chosen), Steps())
     except UserVLMError as error:
         print(f"export stopped: {error}", file=sys.stderr)
@@ -90,7 +87,6 @@ def _parser() -> argparse.ArgumentParser:
         "--keep-adapter",
         action="append",
         dest="kept",
-        type=_named,
         metavar="NAME=DIR_OR_HUB_ID",
         help="PEFT LoRA adapter to keep apart, switched on by name at run time; repeatable",
     )
@@ -123,13 +119,6 @@ def _parser() -> argparse.ArgumentParser:
         "--force", action="store_true", help="export again even if the bundle is there"
     )
     return parser
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, separator, place = text.partition("=")
-    if not (name and separator and place):
-        raise argparse.ArgumentTypeError(f"{text!r}: give NAME=DIR_OR_HUB_ID")
-    return name, place
 
 
 def _unescaped(text: str) -> str:

@@ -22,8 +22,7 @@ import numpy.typing as npt
 from uservlm.converters.cases import Case
 from uservlm.converters.errors import ParityError
 from uservlm.converters.vision_onnx import Features, mean_token_cosine
-from uservlm.runtime.agreement import FAITHFUL, Scores, mean, rouge1
-from uservlm.runtime.agreement import kl_divergence as kl_divergence
+from uservlm.runtime.agreement import FAITHFUL, Scores, kl_divergence, mean, rouge1
 from uservlm.runtime.manifest import Agreement, Parity, Precision
 
 if TYPE_CHECKING:

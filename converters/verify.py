@@ -14,11 +14,12 @@ import numpy as np
 
 from uservlm.converters.cases import calibration_cases, calibration_pictures
 from uservlm.converters.errors import ParityError
-from uservlm.converters.parity import Done, Reply, ask, kl_divergence
+from uservlm.converters.parity import Done, Reply, ask
 from uservlm.converters.plan import heading
 from uservlm.converters.proof import Proof, Said, read_proof, spread
 from uservlm.converters.vision_onnx import mean_token_cosine
 from uservlm.runtime.adapters import NO_ADAPTER
+from uservlm.runtime.agreement import kl_divergence
 from uservlm.runtime.bundle import Bundle, open_bundle
 from uservlm.runtime.errors import BundleError
 from uservlm.runtime.manifest import Parity

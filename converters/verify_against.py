@@ -22,8 +22,8 @@ from uservlm.converters.reference import embed, logits
 from uservlm.converters.sources import Wanted, find, open_all
 from uservlm.converters.task import ask_cases, drawn_pixels
 from uservlm.runtime.adapters import NO_ADAPTER, choose
-from uservlm.runtime.bundle import Bundle, open_bundle
-from uservlm.runtime.manifest import MANIFEST_FILE, Agreement, Parity
+from uservlm.runtime.bundle import Bundle, open_bundle, replace_manifest
+from uservlm.runtime.manifest import Agreement, Parity
 
 
 def hold_against(
@@ -84,10 +84,7 @@ def record(path: Path, found: Mapping[str, tuple[Parity, Agreement]]) -> None:
         else adapter
         for name, adapter in manifest.adapters.items()
     }
-    whole = replace(manifest, parity=parity, resident=resident, adapters=adapters)
-    draft = path / f".{MANIFEST_FILE}.draft"
-    draft.write_text(whole.to_json(), encoding="utf-8")
-    draft.replace(path / MANIFEST_FILE)
+    replace_manifest(path, replace(manifest, parity=parity, resident=resident, adapters=adapters))
 
 
 def _check_same(bundle: Bundle, checkpoint: Checkpoint, kept: Mapping[str, LoraAdapter]) -> None:

@@ -19,6 +19,7 @@ from uservlm.converters.progress import Steps
 from uservlm.converters.proof import read_proof
 from uservlm.converters.proving import verdict
 from uservlm.converters.verify import Repeat, check_repeats, questions_in, repeat
+from uservlm.runtime.adapters import places_by_name
 from uservlm.runtime.bundle import open_bundle
 from uservlm.runtime.errors import RequestError
 from uservlm.runtime.manifest import ENOUGH, Agreement, Manifest, Parity
@@ -51,7 +52,7 @@ def verify(options: argparse.Namespace) -> None:
     cases = CASES_BY_DEFAULT if options.cases is None else options.cases
     _check_cases(cases, options.record, manifest)
     wanted = Wanted(
-        options.reference, options.revision, tuple(options.adapters), dict(options.kept)
+        options.reference, options.revision, tuple(options.adapters), places_by_name(options.kept)
     )
     found = hold_against(path, wanted, cases, steps)
     records = [

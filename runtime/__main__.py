@@ -146,18 +146,11 @@ def _add_original(parser: argparse.ArgumentParser) -> None:
         help="what was merged into it; repeat for several, in order",
     )  # fmt: skip
     add(
-        "--keep-adapter", dest="kept", action="append", default=[], type=_named,
+        "--keep-adapter", dest="kept", action="append", default=[],
         metavar="NAME=ADAPTER", help="one that the bundle keeps apart, to be checked too",
     )  # fmt: skip
     add("--cases", type=int, metavar="N", help="1 to 32, with --reference; default: 4")
     add("--record", action="store_true", help="write the figures into the manifest")
-
-
-def _named(text: str) -> tuple[str, str]:
-    name, separator, place = text.partition("=")
-    if not (name and separator and place):
-        raise argparse.ArgumentTypeError(f"{text!r}: give NAME=ADAPTER")
-    return name, place
 
 
 if __name__ == "__main__":

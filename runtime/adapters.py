@@ -7,7 +7,7 @@ is a `BundleError` here and not an abort inside llama.cpp. Knows nothing of how 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +37,25 @@ def check_name(name: str) -> None:
     """
     if not name.strip() or name == NO_ADAPTER:
         raise AdapterError(f"an adapter cannot be called {name!r}: choose another name")
+
+
+def places_by_name(given: Iterable[str]) -> dict[str, str]:
+    """Read NAME=PLACE arguments: command lines so name adapters that are kept apart.
+
+    Raises:
+        AdapterError: a name or a place is missing, or a name is given twice.
+    """
+    places: dict[str, str] = {}
+    for text in given:
+        name, _, place = text.partition("=")
+        if not (name and place):
+            raise AdapterError(
+                f"an adapter that is kept apart is given as NAME=PLACE, not {text!r}"
+            )
+        if name in places:
+            raise AdapterError(f"adapter {name!r} is given twice: {places[name]} and {place}")
+        places[name] = place
+    return places
 
 
 def choose(asked: str | None, default: str | None, manifest: Manifest) -> str | None:

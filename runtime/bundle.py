@@ -78,6 +78,17 @@ def open_bundle(path: str | Path, *, verify: bool = True, trust: bool = False) -
     return Bundle(folder, manifest)
 
 
+def replace_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a bundle's manifest instead of the one it has: old or new at every moment, never half.
+
+    Raises:
+        OSError: the folder cannot be written; the old manifest stays.
+    """
+    draft = folder / f".{MANIFEST_FILE}.draft"
+    draft.write_text(manifest.to_json(), encoding="utf-8")
+    draft.replace(folder / MANIFEST_FILE)
+
+
 def record_file(path: Path) -> FileRecord:
     """Measure a finished file for the manifest."""
     return FileRecord(path.stat().st_size, sha256(path))

@@ -130,6 +130,8 @@ def test_wilson_is_the_textbooks() -> None:
     some, none = wilson(81 / 263, 263), wilson(0.0, 20)
     assert (some.low, some.high) == pytest.approx((0.2553, 0.3662), abs=1e-4)
     assert (none.low, none.high) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    more = wilson(0.1, 100)
+    assert (more.low, more.high) == pytest.approx((0.0552, 0.1744), abs=1e-4)
     assert wilson(0.5, 10, ONE_SIDED).low > wilson(0.5, 10).low
     assert wilson(float("nan"), 0).high == 1.0
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from uservlm.runtime.budget import (
     MB,
+    Need,
     Setting,
     cell_bytes,
     check,
@@ -15,6 +17,7 @@ from uservlm.runtime.budget import (
     kv_bytes,
     need,
     residents_that_fit,
+    vision_peak,
 )
 from uservlm.runtime.errors import BudgetError
 from uservlm.runtime.manifest import Architecture
@@ -71,6 +74,27 @@ def test_a_context_that_makes_way_costs_the_larger_of_both() -> None:
     assert later.peak - first.peak == 1056 * cell_bytes(FULL)
 
 
+def test_a_picture_takes_what_was_measured() -> None:
+    """SigLIP So400m at 448 px in int8: 655 to 674 MiB, of which 80 MB are Python and libraries."""
+    assert (vision_peak(FULL, VISION) + 80 * MB) / MIB == pytest.approx(664, rel=0.02)
+
+
+def test_parts_add_up_to_the_byte() -> None:
+    parts = Need(process=1, mapped=20, copied=300, kv=4000, compute=50_000, vision=600_000)
+    assert (parts.language, parts.peak, parts.own) == (54_321, 654_321, 654_301)
+    assert replace(parts, vision=1, carried=0).peak == parts.language, "a small picture"
+    check(7, replace(parts, vision=7 * MB - 54_321))
+    with pytest.raises(BudgetError):
+        check(7, replace(parts, vision=7 * MB - 54_320))
+
+
+def test_the_process_and_its_vocabulary_are_counted() -> None:
+    """42 MB without a model, 65 to 80 with onnxruntime; 42 MiB for 257 216 words."""
+    full, pocket = (need(one, 0, 0, Setting(Room(2048, 1536, 4))) for one in (FULL, POCKET))
+    assert 65 * MB <= pocket.process <= 85 * MB
+    assert (full.process - pocket.process) / MIB == pytest.approx(42, rel=0.02)
+
+
 def test_weights_twice_are_counted_twice() -> None:
     room = Room(2048, 1536, 4)
     table = 486_138_240  # Q6_K, which llama.cpp does not copy
@@ -104,7 +128,7 @@ def test_as_many_residents_fit_as_the_budget_pays_for() -> None:
     assert found[0] < found[1] < found[2]
     room = Room(2048 + found[2] * cells, 1536, 1 + found[2])
     check(least + 1000, need(FULL, LANGUAGE, VISION, Setting(room)))
-    with pytest.raises(BudgetError):
+    with pytest.raises(BudgetError, match="too small"):
         residents_that_fit(least - 1, FULL, LANGUAGE, VISION, setting, cells)
 
 
@@ -112,3 +136,12 @@ def test_the_goal_of_a_full_bundle_holds_one_resident() -> None:
     """2.5 GB, a picture looked at while somebody is resident: 3B at 448 px, Q4_0, repacked."""
     setting = Setting(Room(2048, 1536, 1), placement="repacked", table_bytes=486_138_240, carried=0)
     assert residents_that_fit(2500, FULL, LANGUAGE, VISION, setting, 1056) == 1
+
+
+def test_residents_who_are_carried_over_are_paid_for_twice() -> None:
+    cells, room = 1056, Room(2048, 1536, 1)
+    two = Setting(Room(room.cells + 2 * cells, 1536, 3), carried=2 * cells)
+    least = -(-need(FULL, LANGUAGE, VISION, two).peak // MB)
+    for budget, users in ((least, 2), (least - 1, 1)):
+        setting = Setting(room, carried=0)
+        assert residents_that_fit(budget, FULL, LANGUAGE, VISION, setting, cells) == users

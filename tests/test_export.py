@@ -29,7 +29,7 @@ from uservlm.converters.errors import (  # noqa: E402
     TokenizerError,
 )
 from uservlm.converters.options import ExportOptions  # noqa: E402
-from uservlm.converters.parity import check, kl_divergence, rouge1, thresholds  # noqa: E402
+from uservlm.converters.parity import check, rouge1, thresholds  # noqa: E402
 from uservlm.converters.pipeline import export  # noqa: E402
 from uservlm.converters.progress import Steps  # noqa: E402
 from uservlm.converters.vision_onnx import (  # noqa: E402
@@ -38,6 +38,7 @@ from uservlm.converters.vision_onnx import (  # noqa: E402
     run_vision,
     vision_module,
 )
+from uservlm.runtime.agreement import kl_divergence  # noqa: E402
 from uservlm.runtime.bundle import LANGUAGE_FILE, open_bundle  # noqa: E402
 from uservlm.runtime.manifest import Parity, Precision, Prompt  # noqa: E402
 
@@ -288,9 +289,17 @@ def test_without_an_install_the_script_names_the_way_out(tmp_path: Path) -> None
     assert len(found.stderr.splitlines()) == 1
 
 
-def test_one_name_for_two_adapters_is_refused(tmp_path: Path) -> None:
-    found = run("--keep-adapter", "a=x", "--keep-adapter", "a=y", "--out", str(tmp_path / "b"))
-    assert found.returncode == 2 and "a name is given twice among a, a" in found.stderr
+@pytest.mark.parametrize(
+    ("kept", "says"),
+    [(("a=x", "a=y"), "'a' is given twice: x and y"), (("a=",), "'a='"), (("x",), "'x'")],
+)
+def test_adapters_to_keep_have_a_name_each_and_a_place(
+    tmp_path: Path, kept: tuple[str, ...], says: str
+) -> None:
+    given = [word for one in kept for word in ("--keep-adapter", one)]
+    found = run(*given, "--out", str(tmp_path / "b"))
+    assert found.returncode == 2 and says in found.stderr
+    assert not (tmp_path / "b").exists()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ from uservlm.bench.telling_apart import (
     equal_error_rate,
     rates,
     try_galleries,
-    wilson,
 )
 from uservlm.runtime import UserVLM
 from uservlm.runtime.bundle import open_bundle, record_file
@@ -157,12 +156,6 @@ def test_what_is_measured_is_what_the_runtime_decides() -> None:
             second = float(trials.second[number]) if gallery > 1 else None
             kind = decide(float(trials.best[number]), second, LEVEL)
             assert (kind == "known") == named[number]
-
-
-def test_wilson_is_the_published_interval() -> None:
-    """10 of 100 and 0 of 100, as in Wilson's score interval with z = 1.96."""
-    assert wilson(0.1, 100) == pytest.approx((0.0552, 0.1744), abs=1e-4)
-    assert wilson(0.0, 100) == pytest.approx((0.0, 0.0370), abs=1e-4)
 
 
 @pytest.fixture(scope="module")
