@@ -84,7 +84,8 @@ class Need:
         if self.carried is None:
             return self.language + self.vision
         return max(
-            self.language, self.language - self.kv - self.compute + self.carried + self.vision
+            self.language + self.carried,
+            self.language - self.kv - self.compute + self.carried + self.vision,
         )
 
     @property
@@ -110,7 +111,7 @@ def need(
         process=_PROCESS + _WORD * architecture.vocabulary,
         mapped=language_bytes if placement in ("mapped", "both") else table,
         copied=copied if placement in ("repacked", "both") else 0,
-        kv=kv_bytes(architecture, setting.room.cells, setting.kv),
+        kv=setting.room.sequences * kv_bytes(architecture, setting.room.cells, setting.kv),
         compute=compute_bytes(architecture, setting.room, flash=setting.flash),
         vision=vision_peak(architecture, vision_bytes),
         carried=None if carried is None else carried * cell_bytes(architecture, setting.kv),
@@ -118,7 +119,7 @@ def need(
 
 
 def kv_bytes(architecture: Architecture, cells: int, kind: KvType = "f16") -> int:
-    """Count the KV cache: keys and values of every layer and cell, cells rounded up."""
+    """Count the KV cache of one sequence: every layer and cell, cells rounded up."""
     return _rounded(cells) * cell_bytes(architecture, kind)
 
 
@@ -194,7 +195,7 @@ def residents_that_fit(
         architecture: from the manifest.
         language_bytes: size of `language.gguf`.
         vision_bytes: size of `vision.onnx`.
-        setting: with the room of no resident user; cells and sequences are added to it.
+        setting: with the room of no resident user; sequences are added to it.
         user_cells: what one user's block takes.
 
     Raises:
@@ -203,11 +204,7 @@ def residents_that_fit(
     check(budget_mb, need(architecture, language_bytes, vision_bytes, setting))
     users = 0
     while True:
-        more = Room(
-            setting.room.cells + (users + 1) * user_cells,
-            setting.room.block,
-            setting.room.sequences + users + 1,
-        )
+        more = replace(setting.room, sequences=setting.room.sequences + users + 1)
         carried = None if setting.carried is None else setting.carried + (users + 1) * user_cells
         larger = replace(setting, room=more, carried=carried)
         wanted = need(architecture, language_bytes, vision_bytes, larger)

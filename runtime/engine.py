@@ -77,6 +77,7 @@ class UserVLM:
             self._later,
         )
         self._identifier: Identifier | None = None
+        self._releasing: Ticket[None] | None = None
         self._closed = False
 
     @classmethod
@@ -137,12 +138,18 @@ class UserVLM:
         Raises:
             ImageError: see `image.open_picture`.
             EngineError: onnxruntime failed, or the engine is closed.
+            BusyError, CancelledError: with `memory_mb`, where a picture waits in the queue.
         """
         self._check_open()
         if self._tight:
             return self.prepare(image, attention="exact").wait()
         embedding = self._looker.look(image)[0]
-        self._later(self._looker.release)
+        before, self._releasing = (
+            self._releasing,
+            self._worker.when_idle(self._looker.release, IDLE_S),
+        )
+        if before is not None:
+            before.stop(CancelledError("another picture came"))
         return embedding
 
     def identify(self, image: Seen) -> Identification:
@@ -347,12 +354,11 @@ class UserVLM:
         """Stop every turn, forget everybody in memory and free the models."""
         if not self._closed:
             self._closed = True
-            self.cancel()
-            if self.users.saving:
-                self._worker.call(self._prefiller.save)
-            self.users.clear()
-            self._looker.clear()
-            self._worker.close(self._language.close)
+            try:
+                self._worker.close(self._end)
+            finally:
+                self.users.clear()
+                self._looker.clear()
 
     def __enter__(self) -> UserVLM:
         return self
@@ -363,6 +369,14 @@ class UserVLM:
     def _answer(self, source: Seen, request: Request, options: GenerationOptions) -> Ticket[Chunk]:
         asked = perf_counter()
         return self._worker.submit(lambda: self._turns.answer(source, request, options, asked))
+
+    def _end(self) -> None:
+        """The worker's last duty."""
+        try:
+            if self.users.saving and self._language.open:
+                self._prefiller.save()
+        finally:
+            self._language.close()
 
     def _later(self, work: Work[None]) -> None:
         self._worker.when_idle(work, IDLE_S)
@@ -395,10 +409,16 @@ class UserVLM:
 
     def _forget(self, embedding: UserEmbedding) -> None:
         """Overwrite what was computed from a user's picture, when no turn is running."""
-        self._worker.call(lambda: self._overwrite(embedding))
+        if self._closed:  # the KV cache was overwritten with its context
+            self._overwrite(embedding)
+        else:
+            self._worker.call(lambda: self._overwrite(embedding))
 
     def _overwrite(self, embedding: UserEmbedding) -> None:
-        self._looker.forget(embedding.digest)
-        if not self._closed:
-            self._prefiller.forget(embedding.digest)
-        embedding.erase()
+        digest = embedding.digest
+        try:
+            if self._language.open:
+                self._prefiller.forget(digest)
+        finally:
+            self._looker.forget(digest)
+            embedding.erase()

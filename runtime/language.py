@@ -3,7 +3,7 @@
 Owns: the model, its context and KV cache, tokenising, decoding and sampling, with every return code
 checked. Knows nothing of prompts, pictures or users; a sequence is a number to it. llama.cpp guards
 its own invariants with aborts that end the process, so what could trip them is checked here first.
-Not safe to use from several threads at once, except `tokenize`.
+Not safe to use from several threads at once, except `tokenize` and `piece`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ import numpy.typing as npt
 
 from uservlm.runtime.answers import GenerationOptions
 from uservlm.runtime.errors import BundleError, EngineError
+from uservlm.runtime.heap import trim
 from uservlm.runtime.interrupt import Interrupt, Stopped
 from uservlm.runtime.packing import place_weights
 from uservlm.runtime.room import Room
@@ -50,6 +52,8 @@ unpacked beside packed weights, one warning a matrix; Gemma's html tag `</s>`, w
 control token and ends no answer here (`ends`); more cells than a sequence may be long, since
 several sequences share them (at 896 px); and a computation that was told to stop."""
 
+CELLS: Final = 256
+"""llama.cpp rounds the cells of a sequence to a multiple of it, downwards and with a warning."""
 PENALTY_WINDOW: Final = 64
 """Answer tokens that `repeat_penalty` looks back on, llama.cpp's own default."""
 
@@ -91,7 +95,7 @@ class LanguageModel:
                 f"{path}: llama.cpp cannot load it ({_last_error()}); export the bundle again"
             )
         self._room, self._threads, self._interrupt = room, threads, interrupt
-        self._settings = settings
+        self._settings, self._gate = settings, Lock()
         self._native = _Native(lib, model)
         self._close = weakref.finalize(self, self._native.free)
         self._model, self._adapters = model, dict[str, Any]()
@@ -101,7 +105,8 @@ class LanguageModel:
         self.width: int = lib.llama_model_n_embd(model)
         self.bos: int = lib.llama_vocab_bos(self._vocab)
         self.eos: int = lib.llama_vocab_eos(self._vocab)
-        self.cells: int = lib.llama_n_ctx(self._context)
+        self.cells: int = lib.llama_n_ctx_seq(self._context)
+        """Of each sequence."""
         self.block: int = lib.llama_n_ubatch(self._context)
         self.build = _build(lib)
         """llama.cpp's version and what it was compiled for."""
@@ -117,7 +122,7 @@ class LanguageModel:
             params.abort_callback_data = self._interrupt.address
         self._context = self._native.context = lib.llama_init_from_model(self._model, params)
         if not self._context:
-            self._close()
+            self._free()
             raise EngineError(
                 f"llama.cpp cannot make a context of {room.cells} cells ({_last_error()})"
             )
@@ -132,6 +137,7 @@ class LanguageModel:
         self._lib.llama_memory_clear(self._memory, True)
         self._lib.llama_free(self._context)
         self._native.context = None
+        trim()
         try:
             yield
         finally:
@@ -141,7 +147,19 @@ class LanguageModel:
         """Overwrite the KV cache and free the native memory; any other call would then crash."""
         if self.open:
             self._lib.llama_memory_clear(self._memory, True)
-        self._close()
+        self._free()
+
+    def _free(self) -> None:
+        with self._gate:
+            self._close()
+
+    @contextmanager
+    def _vocabulary(self) -> Iterator[Any]:
+        """Lend the vocabulary to any thread; nobody frees it meanwhile."""
+        with self._gate:
+            if not self.open:
+                raise EngineError("this language model is closed: load the bundle again")
+            yield self._vocab
 
     @property
     def open(self) -> bool:
@@ -187,7 +205,8 @@ class LanguageModel:
         data = text.encode("utf-8")
         room = len(data) + 8  # a byte makes at most one token
         tokens = (ctypes.c_int32 * room)()
-        count = self._lib.llama_tokenize(self._vocab, data, len(data), tokens, room, False, False)
+        with self._vocabulary() as vocab:
+            count = self._lib.llama_tokenize(vocab, data, len(data), tokens, room, False, False)
         if count < 0:
             raise EngineError(
                 f"llama.cpp cannot tokenise a text of {len(data)} bytes (code {count})"
@@ -196,13 +215,12 @@ class LanguageModel:
 
     def piece(self, token: int) -> bytes:
         """Give the bytes of one token, maybe a part of a character; none for control tokens."""
-        buffer = ctypes.create_string_buffer(256)
-        count = self._lib.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, False)
-        if count < 0:  # the piece is longer: -count bytes
-            buffer = ctypes.create_string_buffer(-count)
-            count = self._lib.llama_token_to_piece(
-                self._vocab, token, buffer, len(buffer), 0, False
-            )
+        spell, buffer = self._lib.llama_token_to_piece, ctypes.create_string_buffer(256)
+        with self._vocabulary() as vocab:
+            count = spell(vocab, token, buffer, len(buffer), 0, False)
+            if count < 0:  # the piece is longer: -count bytes
+                buffer = ctypes.create_string_buffer(-count)
+                count = spell(vocab, token, buffer, len(buffer), 0, False)
         if count < 0:
             raise EngineError(f"llama.cpp cannot spell token {token} (code {count})")
         return buffer.raw[:count]
@@ -251,14 +269,10 @@ class LanguageModel:
         self._threads = threads
         self._lib.llama_set_n_threads(self._context, threads, threads)
 
-    def copy(self, source: int, target: int) -> None:
-        """Let `target` share all cells of `source`; no cell is computed or moved."""
-        self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
-
-    def drop(self, sequence: int) -> None:
-        """Empty a sequence; cells that no other sequence shares become free."""
-        if not self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1):
-            raise EngineError(f"llama.cpp cannot remove sequence {sequence}")
+    def drop(self, sequence: int, behind: int = 0) -> None:
+        """Empty a sequence, or what is in it behind so many positions."""
+        if not self._lib.llama_memory_seq_rm(self._memory, sequence, behind, -1):
+            raise EngineError(f"llama.cpp cannot remove sequence {sequence} from {behind} on")
 
     def save(self, sequence: int) -> npt.NDArray[np.uint8]:
         """Give the KV cells of a sequence as bytes that only this build and these settings read.
@@ -373,7 +387,7 @@ def _model_params(lib: ModuleType, room: Room) -> Any:
 
 def _context_params(lib: ModuleType, room: Room, threads: int, settings: Settings) -> Any:
     params = lib.llama_context_default_params()
-    params.n_ctx = room.cells
+    params.n_ctx = -(-room.cells // CELLS) * CELLS * room.sequences
     params.n_batch = params.n_ubatch = room.block
     params.n_seq_max = room.sequences
     # The default reserves logits for a whole batch: n_batch × 257 216 × 4 bytes.
@@ -386,7 +400,9 @@ def _context_params(lib: ModuleType, room: Room, threads: int, settings: Setting
     kinds = {"f16": lib.GGML_TYPE_F16, "q8_0": lib.GGML_TYPE_Q8_0}
     params.type_k = params.type_v = kinds[settings.kv]
     params.swa_full = True
-    params.kv_unified = True
+    # Cells of its own for each sequence: in shared ones attention is computed over everybody's, and
+    # a question to one of three residents takes as long as if it were put to all of them.
+    params.kv_unified = False
     params.no_perf = True
     return params
 

@@ -54,15 +54,17 @@ class Looker:
         if isinstance(source, UserEmbedding):
             return source, False
         pixels = to_pixels(source, self._spec)
-        name = blake2b(pixels.data, digest_size=16).digest()
-        known = self._pictures.get(name)
-        if known is not None:
-            return known, False
-        with self._beside():
-            features = self._vision.encode(pixels)
+        try:
+            name = blake2b(pixels.data, digest_size=16).digest()
+            known = self._pictures.get(name)
+            if known is not None:
+                return known, False
+            with self._beside():
+                features = self._vision.encode(pixels)
+        finally:
+            pixels.fill(0)  # no trace of a face is left in freed memory
         embedding = UserEmbedding(features, self._name)
-        for trace in (pixels, features):
-            trace.fill(0)  # no trace of a face is left in freed memory
+        features.fill(0)
         self._tally.add(vision_runs=1)
         self._pictures.put(name, embedding)
         return embedding, True
@@ -78,8 +80,11 @@ class Looker:
         yield
 
     def forget(self, digest: str) -> None:
-        """Forget the pictures of one embedding."""
-        self._pictures.remove(lambda _, kept: kept.digest == digest)
+        """Forget the pictures of one embedding, and overwrite what is kept of them."""
+        for kept in self._pictures.values():
+            if kept.digest == digest:
+                kept.erase()
+        self._pictures.remove(lambda _, kept: kept.erased)
 
     def clear(self) -> None:
         """Forget all pictures."""

@@ -92,7 +92,7 @@ def fitting_room(
     if wish.memory_mb is None:
         return plan(RESIDENT_USERS)
     setting = Setting(
-        room=plan(0),
+        room=replace(plan(0), sequences=1),
         kv=settings.kv,
         flash=settings.flash_attention,
         placement="repacked" if settings.repack else "mapped",
@@ -100,9 +100,10 @@ def fitting_room(
         carried=0,
     )
     sizes = (files[LANGUAGE_FILE].bytes, files[VISION_FILE].bytes)
-    if wish.context is not None or mode == "exact":
-        check(wish.memory_mb, need(architecture, *sizes, setting))
-        return setting.room
     cells = architecture.image_tokens + HEAD_ROOM
+    one = replace(setting, room=replace(setting.room, sequences=2), carried=cells)
+    check(wish.memory_mb, need(architecture, *sizes, one))
+    if mode == "exact":
+        return one.room
     users = residents_that_fit(wish.memory_mb, architecture, *sizes, setting, cells)
-    return plan(min(users, MOST_USERS))
+    return replace(setting.room, sequences=1 + min(users, MOST_USERS))

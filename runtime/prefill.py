@@ -1,8 +1,9 @@
 """A prefix into the KV cache, in one of two ways: exact or resident (DESIGN section 5).
 
-Owns: what is decoded as one block, which users are resident, and who leaves when cells run out.
-Knows nothing of pictures, options, time or disks: who leaves is offered to `SavedStates`, who comes
-is asked for there. A question always lives in the scratch sequence, which is emptied after it.
+Owns: what is decoded as one block, which users are resident, and who leaves for another. Knows
+nothing of pictures, options, time or disks: who leaves is offered to `SavedStates`, who comes is
+asked for there. An exact question lives in the scratch sequence, one to a resident behind their
+block in their own; both are dropped after the answer.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from uservlm.runtime.users import UserEmbedding, check_kept
 from uservlm.runtime.weights import Weights
 
 SCRATCH = 0
-"""The sequence of the question being answered; residents have the others."""
+"""The sequence of an exact question; residents have the others, and are asked in their own."""
 
 
 State = npt.NDArray[np.uint8]
@@ -49,7 +50,10 @@ Came: TypeAlias = Literal["stayed", "restored", "built"]
 
 @dataclass(frozen=True)
 class Prefilled:
-    """How a prefix came to be in the scratch sequence, in positions."""
+    """How a prefix came to be in a sequence, in positions."""
+
+    sequence: int
+    """Where the answer goes on; `clear` it afterwards."""
 
     computed: int
     reused: int
@@ -58,7 +62,7 @@ class Prefilled:
 
 
 class Prefiller:
-    """Puts prefixes into the scratch sequence, whose last position then has logits."""
+    """Puts prefixes into sequences; the last position then has logits."""
 
     def __init__(
         self, language: LanguageModel, weights: Weights, sequences: int, saved: SavedStates
@@ -72,15 +76,12 @@ class Prefiller:
         """Who is resident, and with which adapter, the longest unused first."""
         return self._residents.owners
 
-    def exact(
-        self, user: UserEmbedding, tokens: Tokens, answer: int, adapter: str | None = None
-    ) -> Prefilled:
+    def exact(self, user: UserEmbedding, tokens: Tokens, adapter: str | None = None) -> Prefilled:
         """Decode image and prompt as the one bidirectional block PaliGemma was trained with.
 
         Args:
             user: H_I.
             tokens: behind the image rows.
-            answer: positions to keep free for the answer.
             adapter: computes the prefix, and stays on for the answer.
 
         Raises:
@@ -89,19 +90,17 @@ class Prefiller:
         check_kept(user)
         self._language.use_adapter(adapter)
         rows = join_rows(user.features, self._weights.rows(tokens.all))
-        self._make_room(len(rows) + answer, but=None)
         self._decode(rows, SCRATCH)
-        return Prefilled(computed=len(rows), reused=0)
+        return Prefilled(SCRATCH, computed=len(rows), reused=0)
 
     def resident(
-        self, user: UserEmbedding, tokens: Tokens, answer: int, adapter: str | None = None
+        self, user: UserEmbedding, tokens: Tokens, adapter: str | None = None
     ) -> Prefilled:
         """Decode the question as a second block behind the user's own, which is made once.
 
         Args:
             user: H_I.
             tokens: behind the image rows; must have a head.
-            answer: positions to keep free for the answer.
             adapter: computes the question and the user's block, and stays on for the answer.
 
         Raises:
@@ -114,22 +113,20 @@ class Prefiller:
                 "resident user: ask with attention='exact'"
             )
         head, tail = tokens.all[: tokens.head], tokens.tail
-        resident, came = self.settle(user, head, len(tail) + answer, adapter)
+        resident, came = self.settle(user, head, adapter)
         self._language.use_adapter(adapter)
-        self._language.copy(resident.sequence, SCRATCH)
-        self._language.decode_tokens(tail, SCRATCH, causal=False)
+        self._language.decode_tokens(tail, resident.sequence, causal=False)
         fresh = resident.cells if came == "built" else 0
-        return Prefilled(fresh + len(tail), resident.cells - fresh, came)
+        return Prefilled(resident.sequence, fresh + len(tail), resident.cells - fresh, came)
 
     def settle(
-        self, user: UserEmbedding, head: Sequence[int], room: int, adapter: str | None = None
+        self, user: UserEmbedding, head: Sequence[int], adapter: str | None = None
     ) -> tuple[Resident, Came]:
         """Make sure that a user is resident.
 
         Args:
             user: H_I.
             head: the tokens of their block, `<bos>` first.
-            room: positions to keep free beside it.
             adapter: computes the block.
 
         Raises:
@@ -138,9 +135,10 @@ class Prefiller:
         check_kept(user)
         owner, cells = Owner(user.digest, adapter), len(user.features) + len(head)
         known = self._residents.find(owner)
-        self._make_room((0 if known else cells) + room, but=owner)
         if known:
             return known, "stayed"
+        while self._residents.full:
+            self._leave(self._residents.owners[0])
         state = self._saved.load(owner)
         if state is not None:
             self._language.restore(self._residents.next_sequence(), state)
@@ -152,9 +150,13 @@ class Prefiller:
         )
         return self._residents.admit(owner, cells), "built"
 
-    def clear_scratch(self) -> None:
-        """Empty the scratch sequence, whatever state a question left it in."""
+    def clear(self) -> None:
+        """Drop every question and answer, whatever state they were left in; users' blocks stay."""
         self._language.drop(SCRATCH)
+        for owner in self._residents.owners:
+            resident = self._residents.peek(owner)
+            if self._language.length(resident.sequence) > resident.cells:
+                self._language.drop(resident.sequence, behind=resident.cells)
 
     @property
     def unsaved(self) -> bool:
@@ -181,8 +183,8 @@ class Prefiller:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Make way: give the memory of the context back for a while; who is resident stays so."""
-        stay = [self._residents.find(owner) for owner in self._residents.owners]
-        states = [(one.sequence, self._language.save(one.sequence)) for one in stay if one]
+        stay = [self._residents.peek(owner) for owner in self._residents.owners]
+        states = [(one.sequence, self._language.save(one.sequence)) for one in stay]
         try:
             with self._language.aside():
                 yield
@@ -219,13 +221,3 @@ class Prefiller:
             rows.fill(0)  # image features, divided: no trace of a face is left in freed memory
             if not done:
                 self._language.drop(sequence)
-
-    def _make_room(self, cells: int, but: Owner | None) -> None:
-        """Let residents go, the longest unused first, until cells and a sequence are free."""
-        wanted_sequence = but is not None and but not in self._residents.owners
-        for owner in self._residents.owners:
-            enough = self._residents.cells + cells <= self._language.cells
-            if enough and not (wanted_sequence and self._residents.full):
-                return
-            if owner != but:
-                self._leave(owner)

@@ -36,11 +36,6 @@ class Residents:
         self._held: OrderedDict[Owner, Resident] = OrderedDict()
 
     @property
-    def cells(self) -> int:
-        """KV cells held by all residents."""
-        return sum(resident.cells for resident in self._held.values())
-
-    @property
     def owners(self) -> tuple[Owner, ...]:
         """Who is resident, the longest unused first."""
         return tuple(self._held)
@@ -55,6 +50,10 @@ class Residents:
         if owner in self._held:
             self._held.move_to_end(owner)
         return self._held.get(owner)
+
+    def peek(self, owner: Owner) -> Resident:
+        """Give a resident; who goes first stays as it is."""
+        return self._held[owner]
 
     def next_sequence(self) -> int:
         """Give the sequence that the next `admit` will take; call it only while not `full`."""

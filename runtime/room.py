@@ -10,12 +10,12 @@ from typing import Final, Literal
 
 from uservlm.runtime.errors import RequestError
 
-TEXT_ROOM: Final = 1024
-"""Cells for a question and its answer, beside the image's."""
+TEXT_ROOM: Final = 512
+"""Cells for a question and its answer, behind the image's, in each sequence."""
 PROMPT_ROOM: Final = 512
 """Longest prompt in tokens: it and the image are one micro-batch, whose buffers grow with it."""
 RESIDENT_USERS: Final = 3
-"""Users that can be resident at once; 118 MB each at 3B and 448 px (DESIGN section 6)."""
+"""Users that can be resident at once; at 3B and 448 px 164 MB each, with room for a question."""
 HEAD_ROOM: Final = 32
 """Cells for the prompt's head in a resident user's block."""
 LEAST_TEXT: Final = 64
@@ -27,7 +27,7 @@ class Room:
     """What to ask of llama.cpp."""
 
     cells: int
-    """KV cells, shared by all sequences."""
+    """KV cells of each sequence."""
     block: int
     """Longest prefix: one micro-batch."""
     sequences: int
@@ -43,9 +43,9 @@ def plan_room(
     """Decide the sizes.
 
     Args:
-        asked: KV cells the caller wants, or None.
+        asked: KV cells of a sequence that the caller wants, or None.
         image_tokens: N.
-        attention: what questions mostly use; only resident gets cells for several users.
+        attention: what questions mostly use; only resident gets sequences for several users.
         users: that can be resident at once.
 
     Raises:
@@ -56,6 +56,6 @@ def plan_room(
         raise RequestError(
             f"context={asked}: with {image_tokens} image tokens give {least} or more"
         )
-    beside = users * (image_tokens + HEAD_ROOM) if attention == "resident" else 0
-    cells = asked or image_tokens + TEXT_ROOM + beside
-    return Room(cells, min(cells, image_tokens + PROMPT_ROOM), 1 + max(1, users))
+    cells = asked or image_tokens + TEXT_ROOM
+    others = max(1, users) if attention == "resident" else 1
+    return Room(cells, min(cells, image_tokens + PROMPT_ROOM), 1 + others)

@@ -7,8 +7,9 @@ through `dropped` who left, so that nothing derived from them stays behind.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from threading import RLock
 from typing import Final, TypeAlias
@@ -20,6 +21,7 @@ from uservlm.runtime.errors import (
     ConsentError,
     PictureNeededError,
     RequestError,
+    StoreError,
     UnknownUserError,
 )
 from uservlm.runtime.fit import Fit
@@ -32,8 +34,19 @@ from uservlm.runtime.vault import Vault
 Vector: TypeAlias = npt.NDArray[np.float32]
 """Unit length, float32 [k]: what `identity.py` compares people by."""
 
+_LOG = logging.getLogger("uservlm.store")
+
 MAX_USERS: Final = 32
 """Users in memory by default; at 3B and 448 px each takes 9.4 MB."""
+
+
+@contextmanager
+def _disk_may_fail(doing: str) -> Iterator[None]:
+    """A disk that fails costs a computation and never an answer."""
+    try:
+        yield
+    except StoreError as error:
+        _LOG.warning("a user's block cannot be %s: %s", doing, error)
 
 
 class UserStore:
@@ -64,7 +77,8 @@ class UserStore:
         self._accepts, self._dropped = accepts, dropped
         self._shape, self._fit, self._vault = shape, fit, vault
         self._kept: Lru[str, UserEmbedding] = Lru(bound, self._let_go)
-        self._recorded: set[str] = set()
+        self._recorded: dict[str, datetime] = {}
+        """Of those read from or written to the vault, when their profile was made."""
         self._vectors: dict[str, Vector] = {}
         self._saved: set[tuple[str, Owner]] = set()
         self._lock = RLock()
@@ -94,7 +108,7 @@ class UserStore:
         with self._lock:
             self._write(name, embedding, consent)
             self._drop_vector(name)
-            self._kept.put(name, embedding)
+            self._put(name, embedding)
 
     def find(self, name: str) -> UserEmbedding:
         """Give a user's embedding, from memory or from disk.
@@ -106,13 +120,12 @@ class UserStore:
         with self._lock:
             profile = self._vault.profile(name) if self._vault else None
             embedding = self._kept.get(name)
-            if embedding is not None and profile is None and name in self._recorded:
-                self._erase(name)  # forgotten or expired elsewhere
-                raise self._unknown(name)
+            if self._stale(name, profile):
+                self._erase(name)
+                embedding = None
             if embedding is None and profile is not None:
-                embedding = self._read(profile)
-                self._kept.put(name, embedding)
-                self._recorded.add(name)
+                embedding = self._put(name, self._read(profile))
+                self._recorded[name] = profile.created
             if embedding is None:
                 raise self._unknown(name)
             return embedding
@@ -137,6 +150,7 @@ class UserStore:
             pool: makes it; called once for each embedding.
         """
         with self._lock:
+            self._sweep()
             for name in self._vectors.keys() - set(self.names):
                 self._drop_vector(name)
             for name in self.names:
@@ -151,12 +165,14 @@ class UserStore:
             gone = self._vault.purge() if self._vault else ()
             for name in gone:
                 self._erase(name)
+            self._sweep()
             return gone
 
     def clear(self) -> None:
         """Let go of everybody in memory."""
-        for name in self._kept.keys():
-            self._erase(name)
+        with self._lock:
+            for name in {*self._kept.keys(), *self._vectors}:
+                self._erase(name)
 
     @property
     def saving(self) -> bool:
@@ -178,25 +194,29 @@ class UserStore:
 
     def load(self, owner: Owner) -> npt.NDArray[np.uint8] | None:
         """Give the KV block of a user, when it was saved by what computes here."""
-        for name in self._names_of(owner):
-            state = self._open(name, owner)
-            if state is not None:
-                self._saved.add((name, owner))
-                return np.frombuffer(state, dtype=np.uint8)
+        with _disk_may_fail("read"):
+            for name in self._names_of(owner):
+                state = self._open(name, owner)
+                if state is not None:
+                    self._saved.add((name, owner))
+                    return np.frombuffer(state, dtype=np.uint8)
         return None
 
     def wants(self, owner: Owner) -> bool:
         """Whether somebody agreed to have this block saved, and it is not."""
-        return bool(self._unsaved(owner))
+        with _disk_may_fail("looked for"):
+            return bool(self._unsaved(owner))
+        return False
 
     def save(self, owner: Owner, state: npt.NDArray[np.uint8]) -> None:
         """Save a block for everybody who agreed to it."""
-        for name in self._unsaved(owner):
-            assert self._vault is not None
-            fit, slot = self._fit.state(owner), owner.adapter or ""
-            with suppress(ConsentError):  # forgotten since it was asked for
-                self._vault.write(name, "state", fit, state.data, slot)
-                self._saved.add((name, owner))
+        with _disk_may_fail("saved"):
+            for name in self._unsaved(owner):
+                assert self._vault is not None
+                fit, slot = self._fit.state(owner), owner.adapter or ""
+                with suppress(ConsentError):  # forgotten since it was asked for
+                    self._vault.write(name, "state", fit, state.data, slot)
+                    self._saved.add((name, owner))
 
     def _open(self, name: str, owner: Owner) -> bytearray | None:
         if self._vault is None:
@@ -220,16 +240,23 @@ class UserStore:
         if self._vault is None:
             return
         if consent is None:
-            known = self._vault.touch(name)
-            if known is None:
+            known = profile = self._vault.touch(name)
+            if profile is None:
+                self._recorded.pop(name, None)
                 return
-            agreed = known.consent
         else:
-            now, known, agreed = datetime.now(timezone.utc), self._vault.profile(name), consent
-            self._vault.keep(Profile(name, agreed, known.created if known else now, now))
-        self._recorded.add(name)
-        if agreed.covers("embedding"):
-            self._vault.write(name, "embedding", self._fit.embedding, embedding.features.data)
+            now, known = datetime.now(timezone.utc), self._vault.profile(name)
+            profile = Profile(name, consent, known.created if known else now, now)
+            self._vault.keep(profile)
+            self._unsave(name)  # less consent has removed it
+        try:
+            if profile.consent.covers("embedding"):
+                self._vault.write(name, "embedding", self._fit.embedding, embedding.features.data)
+        except StoreError:
+            if known is None:
+                self._vault.forget(name)
+            raise
+        self._recorded[name] = profile.created
 
     def _read(self, profile: Profile) -> UserEmbedding:
         assert self._vault is not None
@@ -252,6 +279,7 @@ class UserStore:
         if profile is None:
             raise self._unknown(name)
         embedding = self._read(profile)
+        self._recorded[name] = profile.created
         try:
             return pool(embedding)
         finally:
@@ -265,9 +293,32 @@ class UserStore:
     def _erase(self, name: str) -> bool:
         """Let go of a name in memory; gives whether it was there."""
         self._drop_vector(name)
-        self._recorded.discard(name)
-        self._saved = {(one, owner) for one, owner in self._saved if one != name}
+        self._recorded.pop(name, None)
+        self._unsave(name)
         return bool(self._kept.remove(lambda key, _: key == name))
+
+    def _unsave(self, name: str) -> None:
+        for entry in tuple(self._saved):  # the worker adds to it meanwhile
+            if entry[0] == name:
+                self._saved.discard(entry)
+
+    def _put(self, name: str, embedding: UserEmbedding) -> UserEmbedding:
+        """Keep a name; of equal embeddings one object is kept, so that erasing it erases all."""
+        equal = (kept for kept in self._kept.values() if kept.digest == embedding.digest)
+        embedding = next(equal, embedding)
+        self._kept.put(name, embedding)
+        return embedding
+
+    def _stale(self, name: str, profile: Profile | None) -> bool:
+        """Whether who was recorded here was forgotten elsewhere since, or has expired."""
+        made = self._recorded.get(name)
+        return made is not None and (profile is None or profile.created != made)
+
+    def _sweep(self) -> None:
+        """Let go of those whom the vault does not know any more."""
+        for name in tuple(self._recorded):
+            if self._stale(name, self.profile(name)):
+                self._erase(name)
 
     def _let_go(self, embedding: UserEmbedding) -> None:
         if all(kept.digest != embedding.digest for kept in self._kept.values()):

@@ -7,6 +7,7 @@ how it is made.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from threading import Lock
 from time import monotonic
 from typing import Generic, NoReturn, TypeVar
 
@@ -45,6 +46,8 @@ class Stream(Generic[Item]):
         if self._ticket is None:
             self._last = None if self._deadline_s is None else monotonic() + self._deadline_s
             self._ticket = self._begin()
+            if self._cancelled:  # meanwhile: `cancel` saw no ticket
+                self._ticket.stop(CancelledError("the turn was cancelled"))
         try:
             item = self._ticket.take(self._left())
         except TimeoutError:
@@ -95,6 +98,7 @@ class Prepared(Generic[Item]):
         """Watch a turn that was handed in."""
         self._ticket = ticket
         self._item: tuple[Item] | None = None
+        self._lock = Lock()
 
     @property
     def done(self) -> bool:
@@ -111,10 +115,11 @@ class Prepared(Generic[Item]):
             TimeoutError: it is not ready.
             CancelledError: it was cancelled.
         """
-        if self._item is None:
-            self._item = (self._ticket.take(seconds),)
-            self._ticket.wait()
-        return self._item[0]
+        with self._lock:
+            if self._item is None:
+                self._item = (self._ticket.take(seconds),)
+                self._ticket.wait()
+            return self._item[0]
 
     def cancel(self) -> None:
         """Give it up; what was finished by then stays."""

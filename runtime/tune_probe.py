@@ -24,7 +24,7 @@ from uservlm.runtime.room import Room
 from uservlm.runtime.settings import Settings
 from uservlm.runtime.weights import Weights
 
-SCRATCH, USER = 0, 1
+USER = 0
 QUESTION, WARM_UP = 50, 8
 """Tokens of the question that is timed, and rows that are not."""
 
@@ -62,7 +62,7 @@ class Times:
 def measure(probe: Probe) -> Iterator[Times]:
     """Time a probe with each number of threads."""
     cells = probe.image_tokens + QUESTION + probe.answer + 64
-    room = Room(cells, probe.image_tokens + QUESTION, 2)
+    room = Room(cells, probe.image_tokens + QUESTION, 1)
     settings = Settings(**probe.settings)
     model = Path(probe.model)
     tensors = Weights(model).tensors
@@ -86,15 +86,14 @@ def measure(probe: Probe) -> Iterator[Times]:
 
 def _turn(language: LanguageModel, answer: int) -> tuple[float, list[float]]:
     """Ask one question; gives the time to read it and that of each token."""
-    language.copy(USER, SCRATCH)
-    start = perf_counter()
-    language.decode_tokens(range(2, 2 + QUESTION), SCRATCH, causal=False)
+    resident, start = language.length(USER), perf_counter()
+    language.decode_tokens(range(2, 2 + QUESTION), USER, causal=False)
     question, tokens = perf_counter() - start, []
     for token in range(answer):
         start = perf_counter()
-        language.decode_tokens([2 + token % 200], SCRATCH, causal=True)
+        language.decode_tokens([2 + token % 200], USER, causal=True)
         tokens.append(perf_counter() - start)
-    language.drop(SCRATCH)
+    language.drop(USER, behind=resident)
     return question, tokens
 
 

@@ -62,7 +62,7 @@ class Turns:
             options: how the answer is drawn.
             asked: `perf_counter()` when it was asked; until now it waited.
         """
-        with self._clean():
+        with self._turn():
             begun = perf_counter()
             embedding, fresh = self._looker.look(source)
             seen = perf_counter()
@@ -78,7 +78,7 @@ class Turns:
                 resident=prefilled.came,
             )
             text = ""
-            with self._language.sampler(options, SCRATCH) as sampler:
+            with self._language.sampler(options, prefilled.sequence) as sampler:
                 for chunk in timed(spell(self._language, sampler, request.longest), asked, usage):
                     text += chunk.text
                     if chunk.usage is not None:
@@ -86,7 +86,6 @@ class Turns:
                     yield chunk
             if prefilled.came in ("stayed", "restored"):
                 self._shadow.watch(embedding, request, options, (first, text), self._again)
-        self._tidy_later()
 
     def trace(
         self, source: Seen, request: Request, answer: Sequence[int] | None, positions: int
@@ -99,15 +98,15 @@ class Turns:
             answer: the tokens to follow; None follows the likeliest until the answer ends.
             positions: at most.
         """
-        with self._clean():
-            self._prefill(request, self._looker.look(source)[0])
+        with self._turn():
+            sequence = self._prefill(request, self._looker.look(source)[0])[0].sequence
             yield (logits := self._language.logits())
             given = None if answer is None else iter(answer)
             for _ in range(min(request.longest, positions) - 1):
                 token = int(logits.argmax()) if given is None else next(given, None)
                 if token is None or (given is None and self._language.ends(token)):
                     return
-                self._language.decode_tokens((token,), SCRATCH, causal=True)
+                self._language.decode_tokens((token,), sequence, causal=True)
                 yield (logits := self._language.logits())
 
     def prepare(
@@ -121,13 +120,12 @@ class Turns:
             adapter: computes the block.
             resident: whether to make the user resident, or only look.
         """
-        with self._clean():
+        with self._turn():
             embedding = self._looker.look(source)[0]
             if resident:
-                came = self._prefiller.settle(embedding, head, 0, adapter)[1]
+                came = self._prefiller.settle(embedding, head, adapter)[1]
                 self._count_came(came)
             yield embedding
-        self._tidy_later()
 
     def save(self) -> Generator[None, None, None]:
         """Save the blocks of those who agreed to it."""
@@ -145,7 +143,7 @@ class Turns:
     def _again(self, embedding: UserEmbedding, request: Request) -> tuple[int, str]:
         """Answer greedily, uncounted; gives the likeliest first token and the text."""
         with self._clean(), self._language.sampler(GREEDY, SCRATCH) as sampler:
-            self._prefiller.exact(embedding, request.tokens, request.longest, request.adapter)
+            self._prefiller.exact(embedding, request.tokens, request.adapter)
             first = int(self._language.logits().argmax())
             pieces = spell(self._language, sampler, request.longest)
             return first, "".join(piece.text for piece in pieces)
@@ -153,7 +151,7 @@ class Turns:
     def _prefill(self, request: Request, embedding: UserEmbedding) -> tuple[Prefilled, int]:
         """Prefill; gives the likeliest first token too."""
         fill = self._prefiller.exact if request.attention == "exact" else self._prefiller.resident
-        prefilled = fill(embedding, request.tokens, request.longest, request.adapter)
+        prefilled = fill(embedding, request.tokens, request.adapter)
         logits = self._language.logits()  # raises when not finite, before a sampler sees them
         self._tally.add(
             questions=1,
@@ -169,8 +167,17 @@ class Turns:
         )
 
     @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Leave nothing behind but what idle time will see to, however the turn ends."""
+        try:
+            with self._clean():
+                yield
+        finally:
+            self._tidy_later()
+
+    @contextmanager
     def _clean(self) -> Iterator[None]:
-        """Leave the scratch sequence empty, however the turn ends.
+        """Leave nothing of a question in the KV cache, however the turn ends.
 
         Raises:
             EngineError: the context could not be made again, see `LanguageModel.aside`.
@@ -181,4 +188,4 @@ class Turns:
             yield
         finally:
             if self._language.open:
-                self._prefiller.clear_scratch()
+                self._prefiller.clear()

@@ -8,7 +8,6 @@ directory (DESIGN section 4, fact 11).
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
 from threading import Lock
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uservlm.runtime.errors import BundleError, EngineError
+from uservlm.runtime.heap import trim
 from uservlm.runtime.manifest import Architecture
 from uservlm.runtime.vision_graph import FLOAT, Port, VisionGraph, read_graph
 
@@ -126,7 +126,7 @@ class VisionEncoder:
     def _close(self) -> None:
         if self._session is not None:
             self._session = None
-            _trim()
+            trim()
 
 
 def silence_telemetry() -> None:
@@ -185,13 +185,6 @@ def _open(path: Path, graph: VisionGraph, threads: int, keep: bool) -> onnxrunti
         )
     except _failures() as error:
         raise BundleError(f"{path} cannot be opened: {error}; export the bundle again") from error
-
-
-def _trim() -> None:
-    """Let glibc hand freed memory to the system; other C libraries do so unasked, or not at all."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _failures() -> tuple[type[Exception], ...]:

@@ -11,6 +11,7 @@ go to the main thread only: Ctrl-C interrupts a reader and never the computation
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -20,6 +21,8 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from uservlm.runtime.errors import BusyError, CancelledError, EngineError, UserVLMError
 from uservlm.runtime.interrupt import Interrupt, Stopped
+
+_LOG = logging.getLogger("uservlm.worker")
 
 MAX_WAITING: Final = 16
 """Turns that may wait; more would be answered after their askers have left."""
@@ -96,7 +99,7 @@ class Ticket(Generic[Item]):
 
     def _raise(self) -> None:
         assert self._future is not None
-        error = self._future.exception()
+        error = None if self._future.cancelled() else self._future.exception()
         if self._reason is not None and (error is None or isinstance(error, Stopped)):
             raise self._reason
         if error is not None:
@@ -202,9 +205,11 @@ class Worker:
                 return
             self._closed = True
         self.stop_all(EngineError(_CLOSED))
-        if last is not None:
-            self._pool.submit(last).result()
-        self._pool.shutdown()
+        try:
+            if last is not None:
+                self._pool.submit(last).result()
+        finally:
+            self._pool.shutdown()
 
     def _enter(self, ticket: Ticket[Any]) -> None:
         ticket._future = self._pool.submit(self._run, ticket)
@@ -214,13 +219,15 @@ class Worker:
         """Stop the idle jobs: somebody is waiting."""
         if self._closed:
             raise EngineError(_CLOSED)
-        for ticket in self._idle:
+        for ticket in list(self._idle):  # who has not begun leaves it at once
             self._stop(ticket, CancelledError("a question came first"))
 
     def _stop(self, ticket: Ticket[Any], reason: UserVLMError) -> None:
         if ticket.done or ticket.stopped:
             return
         ticket._reason = reason
+        assert ticket._future is not None
+        ticket._future.cancel()  # one that has not begun need not wait for its place
         if ticket is self._current:
             self._interrupt.raise_()
         self._lock.notify_all()
@@ -245,3 +252,7 @@ class Worker:
             jobs = self._turns if ticket._idle_s is None else self._idle
             jobs.remove(ticket)
         ticket._items.put(_End())
+        if ticket._idle_s is not None and ticket._reason is None and ticket._future is not None:
+            error = ticket._future.exception()  # nobody reads an idle job
+            if error is not None:
+                _LOG.error("an idle job failed: %s", error, exc_info=error)
