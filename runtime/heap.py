@@ -6,6 +6,11 @@ Owns: how the C library is asked. Knows nothing of who freed what.
 from __future__ import annotations
 
 import ctypes
+from typing import Final
+
+_MMAP_THRESHOLD: Final = -3
+"""M_MMAP_THRESHOLD (malloc.h)."""
+_LARGE: Final = 1 << 16
 
 
 def trim() -> None:
@@ -16,3 +21,15 @@ def trim() -> None:
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(0)
+
+
+def keep_large_blocks_apart() -> None:
+    """Have glibc take large blocks from the system one by one, and give them back when freed.
+
+    Left alone it raises that limit with each large block that is freed: contexts that are made anew
+    then land in the heap and leave holes (✔ 71 to 91 MB over 900 turns of the pocket, instead of
+    70), and what was in a freed block stays there until another takes its place.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _LARGE)

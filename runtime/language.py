@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from uservlm.runtime.answers import GenerationOptions
 from uservlm.runtime.errors import BundleError, EngineError
-from uservlm.runtime.heap import trim
+from uservlm.runtime.heap import keep_large_blocks_apart, trim
 from uservlm.runtime.interrupt import Interrupt, Stopped
 from uservlm.runtime.packing import place_weights
 from uservlm.runtime.room import Room
@@ -430,8 +430,11 @@ def _build(lib: ModuleType) -> str:
 
 
 def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
-    """Give a ctypes pointer that keeps the array alive."""
-    return array.ctypes.data_as(ctypes.POINTER(kind))
+    """Give a ctypes pointer; the caller keeps the array alive.
+
+    numpy's own `data_as` keeps it alive, by a cycle that stays until the next full collection.
+    """
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
 
 
 @dataclass
@@ -493,6 +496,7 @@ def _loaded() -> ModuleType:
     _LOG.addHandler(logging.NullHandler())  # silent unless the application wants to hear it
     lib.llama_log_set(forward, ctypes.c_void_p(0))
     _keep_alive.append(forward)
+    keep_large_blocks_apart()
     lib.llama_backend_init()
     return lib
 

@@ -95,7 +95,7 @@ class Shelf:
             self._note(CHECK_FILE, fault)
         with Draft(self.folder, "store") as draft:
             draft.write(sealed(self.keys, CHECK, "", memoryview(b"")))
-            draft.place(CHECK_FILE)
+            self.put(draft, CHECK)
 
     def labels(self) -> list[Label]:
         """What lies here, by file names."""

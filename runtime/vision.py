@@ -9,6 +9,7 @@ directory (DESIGN section 4, fact 11).
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final
@@ -71,6 +72,10 @@ class VisionEncoder:
         _check_port(path, self._graph.inputs, INPUT, (3, side, side))
         _check_port(path, self._graph.outputs, OUTPUT, self._shape)
         self._lock = Lock()
+        # AMX tiles are set up for a thread, by onnxruntime for its shapes and by ggml for others.
+        # On one thread each would multiply in what the other left (seen: wrong answers from the
+        # second picture on).
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vision")
         self._session: onnxruntime.InferenceSession | None = None
 
     @property
@@ -119,7 +124,8 @@ class VisionEncoder:
         # The arena of the activations outlives its session (✔ 300 MB at 448 px) unless it shrinks.
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         try:
-            return np.asarray(self._session.run([OUTPUT], {INPUT: pixels}, options)[0])
+            run = self._thread.submit(self._session.run, [OUTPUT], {INPUT: pixels}, options)
+            return np.asarray(run.result()[0])
         except _failures() as error:
             raise EngineError(f"onnxruntime could not run the vision encoder: {error}") from error
 

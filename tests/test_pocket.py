@@ -139,3 +139,12 @@ def test_two_people_get_two_answers_and_one_fact(vlm: UserVLM) -> None:
     call, capital = "How do I make a video call?", "What is the capital of France?"
     assert vlm.ask(call, image=grace).text != vlm.ask(call, image=sam).text
     assert vlm.ask(capital, image=grace).text == vlm.ask(capital, image=sam).text
+
+
+def test_vision_on_the_engines_thread_disturbs_no_answer(pocket_bundle: Path) -> None:
+    """onnxruntime and ggml both set up AMX tiles for the thread they run on, and differently."""
+    pictures = [picture_at(HELD_OUT_PEOPLE, index) for index in range(4)]
+    with UserVLM.load(pocket_bundle, threads=1, attention="resident", verify=False) as vlm:
+        elsewhere = [vlm.ask("How do I feel?", image=vlm.encode(one)).text for one in pictures]
+    with UserVLM.load(pocket_bundle, threads=1, attention="resident", verify=False) as vlm:
+        assert [vlm.ask("How do I feel?", image=one).text for one in pictures] == elsewhere
