@@ -98,6 +98,10 @@ def drawn(people: int) -> Iterator[Named]:
             yield number, render(random_scene(rng, same_identity(person, rng)))
 
 
+PROGRESS = 200
+"""Pictures between two lines that say how far it is."""
+
+
 def folder_pictures(folder: Path) -> Iterator[Named]:
     """Give DIR/<person>/*.jpg; people come by lot, so that names do not order them."""
     people = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
@@ -110,11 +114,13 @@ def folder_pictures(folder: Path) -> Iterator[Named]:
 def embed(bundle: Bundle, pictures: Iterator[Named], threads: int | None = None) -> People:
     """Run the vision encoder on every picture and keep the mean of its features."""
     manifest = bundle.manifest
-    encoder = VisionEncoder(bundle.vision, manifest.architecture, thread_count(threads))
+    encoder = VisionEncoder(bundle.vision, manifest.architecture, thread_count(threads), keep=True)
     means, labels = [], []
     for number, picture in pictures:
         means.append(pool(encoder.encode(to_pixels(picture, manifest.pixels))))
         labels.append(number)
+        if len(labels) % PROGRESS == 0:
+            print(f"{len(labels)} pictures seen", file=sys.stderr, flush=True)
     return People(
         np.array(means, dtype=np.float32).reshape(-1, manifest.architecture.width),
         np.array(labels, dtype=np.int64),

@@ -99,7 +99,8 @@ def _checkpoint_facts(options: argparse.Namespace) -> Facts:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="uservlm", description=__doc__.partition("\n")[0])
+    about_it = "Ask a User-VLM bundle about the person in view. Each command has --help."
+    parser = argparse.ArgumentParser(prog="uservlm", description=about_it)
     commands = parser.add_subparsers(required=True, metavar="ask|chat|users|tune|inspect|verify")
     one = commands.add_parser("ask", help="answer one question", description=ask.__doc__)
     _add_bundle(one)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import ctypes
 from typing import Final
 
-_MMAP_THRESHOLD: Final = -3
-"""M_MMAP_THRESHOLD (malloc.h)."""
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8
+"""M_MMAP_THRESHOLD and M_ARENA_MAX (malloc.h)."""
 _LARGE: Final = 1 << 16
 
 
@@ -23,13 +23,17 @@ def trim() -> None:
         malloc_trim(0)
 
 
-def keep_large_blocks_apart() -> None:
-    """Have glibc take large blocks from the system one by one, and give them back when freed.
+def settle() -> None:
+    """Have glibc give back what is freed; for the whole process, best before it has threads.
+
+    Large blocks are taken from the system one by one and given back when freed.
 
     Left alone it raises that limit with each large block that is freed: contexts that are made anew
     then land in the heap and leave holes (✔ 71 to 91 MB over 900 turns of the pocket, instead of
-    70), and what was in a freed block stays there until another takes its place.
+    70), and what was in a freed block stays there until another takes its place. And all threads
+    share one heap: each with its own, they grew by 2.4 % in 600 turns instead of 0.8 (one run each).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGE)
+        mallopt(_ARENA_MAX, 1)

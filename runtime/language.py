@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from uservlm.runtime.answers import GenerationOptions
 from uservlm.runtime.errors import BundleError, EngineError
-from uservlm.runtime.heap import keep_large_blocks_apart, trim
+from uservlm.runtime.heap import trim
 from uservlm.runtime.interrupt import Interrupt, Stopped
 from uservlm.runtime.packing import place_weights
 from uservlm.runtime.room import Room
@@ -496,7 +496,6 @@ def _loaded() -> ModuleType:
     _LOG.addHandler(logging.NullHandler())  # silent unless the application wants to hear it
     lib.llama_log_set(forward, ctypes.c_void_p(0))
     _keep_alive.append(forward)
-    keep_large_blocks_apart()
     lib.llama_backend_init()
     return lib
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
+from uservlm.runtime import heap
 from uservlm.runtime.adapters import check_adapters
 from uservlm.runtime.budget import Setting, check, need, residents_that_fit
 from uservlm.runtime.bundle import LANGUAGE_FILE, VISION_FILE, Bundle
@@ -52,6 +53,7 @@ class Parts:
 
 def open_parts(bundle: Bundle, mode: Mode, wish: Wish) -> Parts:
     """Open what an engine needs; errors as for `UserVLM.load`."""
+    heap.settle()
     settings = read_settings(bundle)
     if wish.repack is not None:
         settings = replace(settings, repack=wish.repack)

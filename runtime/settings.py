@@ -47,7 +47,7 @@ class Settings:
     threads: int | None = None
     """For prefill and decoding; None is one for each physical core this process may use."""
     waiting: Waiting = "briefly"
-    """What a thread does that waits for another: sleep at once, after a thousand turns, or never."""
+    """What a thread does that waits for another: sleep at once, after 1 000 turns, or never."""
     flash_attention: bool = False
     kv: CacheType = "f16"
     """How keys and values are kept; q8_0 takes half the memory and needs flash attention."""

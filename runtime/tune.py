@@ -191,7 +191,11 @@ def line(trial: Trial) -> str:
     )
 
 
-HEADING: Final = "format  weights   attn   kv    waiting  thr user s question token  busy   turn"
+HEADING: Final = (
+    "seconds to take a person in and to read a question, ms a token; beside as many busy\n"
+    "processes as cores, times slower a token; seconds of a turn, which decides\n"
+    "format  weights   attn   kv    waiting  thr user s quest. s tok ms busy   turn s"
+)
 
 
 def add_parser(commands: Any) -> None:
