@@ -31,7 +31,7 @@ def settle() -> None:
     Left alone it raises that limit with each large block that is freed: contexts that are made anew
     then land in the heap and leave holes (✔ 71 to 91 MB over 900 turns of the pocket, instead of
     70), and what was in a freed block stays there until another takes its place. And all threads
-    share one heap: each with its own, they grew by 2.4 % in 600 turns instead of 0.8 (one run each).
+    share one heap: each with its own, they grew by 2.4 % in 600 turns instead of 0.8 (a run each).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
