@@ -178,8 +178,7 @@ class Asking:
 
     def tell(self) -> None:
         """Tell the parent what was done and found since the last time."""
-        vault, done = self.vlm.users._vault, self.vlm.counters  # what it refused is nowhere else
-        refused = vault.refused if vault else ()
+        refused, done = self.vlm.users.refused, self.vlm.counters
         self.counts["builds"] += done.resident_builds - self._done.resident_builds
         self.counts["restores"] += done.resident_restores - self._done.resident_restores
         say(

@@ -29,7 +29,7 @@ from uservlm.runtime.lru import Lru
 from uservlm.runtime.profiles import Consent, Profile
 from uservlm.runtime.residents import Owner
 from uservlm.runtime.users import UserEmbedding
-from uservlm.runtime.vault import Vault
+from uservlm.runtime.vault import Refused, Vault
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 """Unit length, float32 [k]: what `identity.py` compares people by."""
@@ -178,6 +178,11 @@ class UserStore:
     def saving(self) -> bool:
         """Whether anybody can be kept on disk."""
         return self._vault is not None
+
+    @property
+    def refused(self) -> tuple[Refused, ...]:
+        """Files of the folder that were damaged or foreign, and removed; their users are new."""
+        return self._vault.refused if self._vault else ()
 
     def profile(self, name: str) -> Profile | None:
         """Give what is written of a user, None when nothing is."""
