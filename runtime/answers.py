@@ -6,8 +6,9 @@ answer is made.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from uservlm.runtime.errors import RequestError
 
@@ -119,6 +120,17 @@ class Answer:
     usage: Usage
 
 
+def join(chunks: Iterable[Chunk]) -> Answer:
+    """Read a stream to its end."""
+    parts = list(chunks)
+    usage = parts[-1].usage
+    assert usage is not None  # the last chunk has it
+    return Answer("".join(part.text for part in parts), usage)
+
+
 def _check(name: str, value: float, good: bool, wanted: str) -> None:
     if not good:
         raise RequestError(f"{name}={value}: give {wanted}")
+
+
+GREEDY: Final = GenerationOptions()

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any, TypedDict, get_args
 
-from uservlm.runtime.answers import Answer, Chunk, GenerationOptions
+from uservlm.runtime.answers import Answer, GenerationOptions, join
 from uservlm.runtime.engine import UserVLM
 from uservlm.runtime.errors import RequestError, UserVLMError
 from uservlm.runtime.image import Picture
@@ -41,7 +41,7 @@ class Face:
         """Print the answer as it comes, or as one line of JSON."""
         chunks = self.vlm.stream(question, **self.who, options=_generation(self.options))
         if self.options.json:
-            print(json.dumps(_record(_join(chunks)), ensure_ascii=False), flush=True)
+            print(json.dumps(_record(join(chunks)), ensure_ascii=False), flush=True)
             return
         for chunk in chunks:
             print(chunk.text, end="", flush=True)
@@ -130,13 +130,6 @@ def _command(face: Face, line: str) -> Who:
         raise RequestError(f"{line!r}: give a question, /image PATH or /quit")
     face.vlm.encode(argument.strip())  # looked at now, so that a wrong path shows now
     return {"image": argument.strip()}
-
-
-def _join(chunks: Iterator[Chunk]) -> Answer:
-    parts = list(chunks)
-    usage = parts[-1].usage
-    assert usage is not None  # the last chunk has it
-    return Answer("".join(part.text for part in parts), usage)
 
 
 def _record(answer: Answer) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 from uservlm.runtime.errors import BudgetError
 from uservlm.runtime.manifest import Architecture
-from uservlm.runtime.room import Room
+from uservlm.runtime.room import Room, rounded
 
 MB: Final = 1_000_000
 
@@ -25,8 +25,6 @@ the copy beside the pages it was made from."""
 
 _BITS: Final[dict[KvType, int]] = {"f16": 16 * 32, "q8_0": 34 * 8}
 """Of 32 numbers; q8_0 keeps a scale with them."""
-_ROUND: Final = 256
-"""llama.cpp rounds the cells up to a multiple."""
 _PROCESS: Final = 80 * MB
 """Python, numpy, onnxruntime's and llama.cpp's libraries. ✔ 42 MB without a model, 65 to 80 with
 onnxruntime."""
@@ -120,7 +118,7 @@ def need(
 
 def kv_bytes(architecture: Architecture, cells: int, kind: KvType = "f16") -> int:
     """Count the KV cache of one sequence: every layer and cell, cells rounded up."""
-    return _rounded(cells) * cell_bytes(architecture, kind)
+    return rounded(cells) * cell_bytes(architecture, kind)
 
 
 def cell_bytes(architecture: Architecture, kind: KvType = "f16") -> int:
@@ -137,7 +135,7 @@ def compute_bytes(architecture: Architecture, room: Room, *, flash: bool = False
     ✔ llama.cpp's own figure at 3B and for the pocket, 512 to 1536 rows, 1792 to 5376 cells: within
     0.1 %; with flash attention up to 11 % too much.
     """
-    a, cells = architecture, _rounded(room.cells)
+    a, cells = architecture, rounded(room.cells)
     rows = 4 * (3 * a.width + 2 * a.heads * a.head_dim)
     feed = 4 * 3 * a.feed_forward
     if flash:
@@ -211,10 +209,6 @@ def residents_that_fit(
         if wanted.peak > budget_mb * MB:
             return users
         users += 1
-
-
-def _rounded(cells: int) -> int:
-    return -(-cells // _ROUND) * _ROUND
 
 
 def _mb(size: int) -> int:

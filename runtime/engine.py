@@ -16,7 +16,7 @@ from time import perf_counter
 
 from uservlm.runtime.adapters import choose
 from uservlm.runtime.agreement import LiveAgreement, ShadowPolicy, thresholds
-from uservlm.runtime.answers import Answer, Attention, Chunk, GenerationOptions
+from uservlm.runtime.answers import GREEDY, Answer, Attention, Chunk, GenerationOptions, join
 from uservlm.runtime.bundle import VISION_FILE, Bundle, open_bundle
 from uservlm.runtime.counters import Counters, Tally
 from uservlm.runtime.errors import CancelledError, EngineError, RequestError
@@ -33,9 +33,9 @@ from uservlm.runtime.stream import Prepared, Stream
 from uservlm.runtime.turns import Logits, Turns
 from uservlm.runtime.users import UserEmbedding, check_embedding
 from uservlm.runtime.vault import Vault
-from uservlm.runtime.worker import Ticket, Work
+from uservlm.runtime.worker import CLOSED, Ticket, Work
 
-GREEDY, SHADOW = GenerationOptions(), ShadowPolicy()
+SHADOW = ShadowPolicy()
 IDLE_S = 2.0
 """Quiet time before the engine does what nobody waits for."""
 
@@ -260,10 +260,7 @@ class UserVLM:
             options=options,
             deadline_s=deadline_s,
         ) as stream:
-            chunks = list(stream)
-        usage = chunks[-1].usage
-        assert usage is not None  # the last chunk has it
-        return Answer("".join(chunk.text for chunk in chunks), usage)
+            return join(stream)
 
     def cancel(self) -> int:
         """Stop every turn, running or waiting, within half a second; gives how many.
@@ -402,7 +399,7 @@ class UserVLM:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise EngineError("this engine is closed: load the bundle again")
+            raise EngineError(CLOSED)
 
     def _check(self, embedding: UserEmbedding) -> None:
         check_embedding(embedding, self._shape, self._encoder)

@@ -1,4 +1,4 @@
-"""Tokens and rows in, logits and text out: the only file that knows llama.cpp.
+"""Tokens and rows in, logits and text out: with `packing.py` the only file that knows llama.cpp.
 
 Owns: the model, its context and KV cache, tokenising, decoding and sampling, with every return code
 checked. Knows nothing of prompts, pictures or users; a sequence is a number to it. llama.cpp guards
@@ -29,7 +29,7 @@ from uservlm.runtime.errors import BundleError, EngineError
 from uservlm.runtime.heap import trim
 from uservlm.runtime.interrupt import Interrupt, Stopped
 from uservlm.runtime.packing import place_weights
-from uservlm.runtime.room import Room
+from uservlm.runtime.room import Room, rounded
 from uservlm.runtime.settings import DEFAULTS, Settings
 from uservlm.runtime.weights import Tensor
 
@@ -49,17 +49,15 @@ _WANTED = (
 )
 """Complaints about what is meant to be: a cache that `_context_params` asks for; adapters that stay
 unpacked beside packed weights, one warning a matrix; Gemma's html tag `</s>`, which looks like a
-control token and ends no answer here (`ends`); more cells than a sequence may be long, since
-several sequences share them (at 896 px); and a computation that was told to stop."""
+control token and ends no answer here (`ends`); more cells than a sequence may be long, where the
+caller asks for them; and a computation that was told to stop."""
 
-CELLS: Final = 256
-"""llama.cpp rounds the cells of a sequence to a multiple of it, downwards and with a warning."""
 PENALTY_WINDOW: Final = 64
 """Answer tokens that `repeat_penalty` looks back on, llama.cpp's own default."""
 
 
 class LanguageModel:
-    """A GGUF model with one context whose KV cells are shared by all sequences."""
+    """A GGUF model with one context, in which each sequence has KV cells of its own."""
 
     def __init__(
         self,
@@ -387,7 +385,7 @@ def _model_params(lib: ModuleType, room: Room) -> Any:
 
 def _context_params(lib: ModuleType, room: Room, threads: int, settings: Settings) -> Any:
     params = lib.llama_context_default_params()
-    params.n_ctx = -(-room.cells // CELLS) * CELLS * room.sequences
+    params.n_ctx = rounded(room.cells) * room.sequences  # else rounded down, with a warning
     params.n_batch = params.n_ubatch = room.block
     params.n_seq_max = room.sequences
     # The default reserves logits for a whole batch: n_batch × 257 216 × 4 bytes.

@@ -94,7 +94,7 @@ def fitting_room(
     if wish.memory_mb is None:
         return plan(RESIDENT_USERS)
     setting = Setting(
-        room=replace(plan(0), sequences=1),
+        room=replace(plan(1), sequences=1),
         kv=settings.kv,
         flash=settings.flash_attention,
         placement="repacked" if settings.repack else "mapped",
@@ -103,9 +103,8 @@ def fitting_room(
     )
     sizes = (files[LANGUAGE_FILE].bytes, files[VISION_FILE].bytes)
     cells = architecture.image_tokens + HEAD_ROOM
-    one = replace(setting, room=replace(setting.room, sequences=2), carried=cells)
-    check(wish.memory_mb, need(architecture, *sizes, one))
+    check(wish.memory_mb, need(architecture, *sizes, replace(setting, room=plan(1), carried=cells)))
     if mode == "exact":
-        return one.room
+        return plan(1)
     users = residents_that_fit(wish.memory_mb, architecture, *sizes, setting, cells)
-    return replace(setting.room, sequences=1 + min(users, MOST_USERS))
+    return plan(min(users, MOST_USERS))

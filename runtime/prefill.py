@@ -203,9 +203,8 @@ class Prefiller:
             self._language.drop(resident.sequence)
 
     def _save(self, owner: Owner) -> None:
-        resident = self._residents.find(owner)
-        if resident is not None and self._saved.wants(owner):
-            state = self._language.save(resident.sequence)
+        if self._saved.wants(owner):
+            state = self._language.save(self._residents.peek(owner).sequence)
             try:
                 self._saved.save(owner, state)
             finally:

@@ -97,7 +97,7 @@ class Requests:
         wanted = self._attention if attention is None else attention
         mode = resolve(wanted, self._manifest, chosen)
         doubted = self._live is not None and self._live.faithful(chosen) is False
-        if wanted == "auto" and doubted and self._manifest.mask == "paligemma":
+        if wanted == "auto" and doubted:
             mode = "exact"
         return mode, chosen
 

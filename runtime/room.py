@@ -18,6 +18,8 @@ RESIDENT_USERS: Final = 3
 """Users that can be resident at once; at 3B and 448 px 164 MB each, with room for a question."""
 HEAD_ROOM: Final = 32
 """Cells for the prompt's head in a resident user's block."""
+CELLS: Final = 256
+"""llama.cpp wants the cells of a sequence in multiples of it."""
 LEAST_TEXT: Final = 64
 """A context with less room for text than this is a mistake."""
 
@@ -32,6 +34,11 @@ class Room:
     """Longest prefix: one micro-batch."""
     sequences: int
     """The question's own and one for each resident user."""
+
+
+def rounded(cells: int) -> int:
+    """Give the cells of a sequence as llama.cpp allocates them."""
+    return -(-cells // CELLS) * CELLS
 
 
 def plan_room(

@@ -151,9 +151,10 @@ class UserStore:
         """
         with self._lock:
             self._sweep()
-            for name in self._vectors.keys() - set(self.names):
+            names = self.names
+            for name in self._vectors.keys() - set(names):
                 self._drop_vector(name)
-            for name in self.names:
+            for name in names:
                 if name not in self._vectors:
                     with suppress(PictureNeededError, UnknownUserError):
                         self._vectors[name] = self._pooled(name, pool)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from uservlm.runtime.answers import Chunk, GenerationOptions, Usage
+from uservlm.runtime.answers import GREEDY, Chunk, GenerationOptions, Usage
 from uservlm.runtime.counters import Tally
 from uservlm.runtime.errors import EngineError
 from uservlm.runtime.language import LanguageModel
@@ -29,9 +29,6 @@ from uservlm.runtime.worker import Work
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 """float32 [vocabulary], before the softmax."""
-
-
-GREEDY = GenerationOptions()
 
 
 class Turns:
@@ -66,7 +63,7 @@ class Turns:
             begun = perf_counter()
             embedding, fresh = self._looker.look(source)
             seen = perf_counter()
-            prefilled, first = self._prefill(request, embedding)
+            prefilled, logits = self._prefill(request, embedding)
             usage = Usage(
                 attention=request.attention,
                 vision_runs=int(fresh),
@@ -85,7 +82,8 @@ class Turns:
                         self._tally.add(answer_tokens=chunk.usage.answer_tokens)
                     yield chunk
             if prefilled.came in ("stayed", "restored"):
-                self._shadow.watch(embedding, request, options, (first, text), self._again)
+                said = (int(logits.argmax()), text)
+                self._shadow.watch(embedding, request, options, said, self._again)
 
     def trace(
         self, source: Seen, request: Request, answer: Sequence[int] | None, positions: int
@@ -99,14 +97,14 @@ class Turns:
             positions: at most.
         """
         with self._turn():
-            sequence = self._prefill(request, self._looker.look(source)[0])[0].sequence
-            yield (logits := self._language.logits())
+            prefilled, logits = self._prefill(request, self._looker.look(source)[0])
+            yield logits
             given = None if answer is None else iter(answer)
             for _ in range(min(request.longest, positions) - 1):
                 token = int(logits.argmax()) if given is None else next(given, None)
                 if token is None or (given is None and self._language.ends(token)):
                     return
-                self._language.decode_tokens((token,), sequence, causal=True)
+                self._language.decode_tokens((token,), prefilled.sequence, causal=True)
                 yield (logits := self._language.logits())
 
     def prepare(
@@ -148,8 +146,8 @@ class Turns:
             pieces = spell(self._language, sampler, request.longest)
             return first, "".join(piece.text for piece in pieces)
 
-    def _prefill(self, request: Request, embedding: UserEmbedding) -> tuple[Prefilled, int]:
-        """Prefill; gives the likeliest first token too."""
+    def _prefill(self, request: Request, embedding: UserEmbedding) -> tuple[Prefilled, Logits]:
+        """Prefill; gives the first answer token's logits too."""
         fill = self._prefiller.exact if request.attention == "exact" else self._prefiller.resident
         prefilled = fill(embedding, request.tokens, request.adapter)
         logits = self._language.logits()  # raises when not finite, before a sampler sees them
@@ -159,7 +157,7 @@ class Turns:
             prefix_reused=prefilled.reused,
         )
         self._count_came(prefilled.came)
-        return prefilled, int(logits.argmax())
+        return prefilled, logits
 
     def _count_came(self, came: str | None) -> None:
         self._tally.add(

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from queue import Empty, SimpleQueue
 from threading import Condition
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -27,7 +27,7 @@ _LOG = logging.getLogger("uservlm.worker")
 MAX_WAITING: Final = 16
 """Turns that may wait; more would be answered after their askers have left."""
 
-_CLOSED: Final = "this engine is closed: load the bundle again"
+CLOSED: Final = "this engine is closed: load the bundle again"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -94,8 +94,7 @@ class Ticket(Generic[Item]):
     def wait(self) -> None:
         """Return when the worker has let go of it, however it ended."""
         assert self._future is not None
-        with suppress(Exception):  # it is kept for the reader: `take` raises it
-            self._future.exception()
+        wait([self._future])
 
     def _raise(self) -> None:
         assert self._future is not None
@@ -165,7 +164,7 @@ class Worker:
         ticket = Ticket(self, work, after_s)
         with self._lock:
             if self._closed:
-                ticket._reason = EngineError(_CLOSED)
+                ticket._reason = EngineError(CLOSED)
                 ticket._future = Future()
                 ticket._future.set_result(None)
                 ticket._items.put(_End())
@@ -204,7 +203,7 @@ class Worker:
             if self._closed:
                 return
             self._closed = True
-        self.stop_all(EngineError(_CLOSED))
+        self.stop_all(EngineError(CLOSED))
         try:
             if last is not None:
                 self._pool.submit(last).result()
@@ -218,7 +217,7 @@ class Worker:
     def _clear_the_way(self) -> None:
         """Stop the idle jobs: somebody is waiting."""
         if self._closed:
-            raise EngineError(_CLOSED)
+            raise EngineError(CLOSED)
         for ticket in list(self._idle):  # who has not begun leaves it at once
             self._stop(ticket, CancelledError("a question came first"))
 
