@@ -63,7 +63,7 @@ def test_a_known_user_is_restored_without_a_picture_or_a_prefill(
         assert (counters.resident_builds, counters.resident_restores) == (0, 1)
 
 
-@pytest.mark.parametrize("change", ["context", "repack", "consent"])
+@pytest.mark.parametrize("change", ["context", "repack", "consent", "residents"])
 def test_otherwise_the_embedding_is_used(
     tiny_bundle: Path, make_bundle: object, tmp_path: Path, change: str
 ) -> None:
@@ -72,7 +72,11 @@ def test_otherwise_the_embedding_is_used(
     with open_(tiny_bundle, tmp_path) as vlm:
         vlm.users.keep("Ada", vlm.encode(PICTURE), agreed(keeps))
         wanted = vlm.ask(QUESTION, user="Ada", options=WARM).text
-    more = {"repack": {"repack": False}}.get(change, {})
+    more = {
+        "context": {"context": 1024},
+        "repack": {"repack": False},
+        "residents": {"memory_mb": 400},
+    }.get(change, {})
     with open_(tiny_bundle, tmp_path, **more) as vlm:
         answer = vlm.ask(QUESTION, user="Ada", options=WARM)
         found = "restored" if change == "context" else "built"
