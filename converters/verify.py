@@ -73,7 +73,7 @@ def repeat(path: Path, done: Done = lambda count: None) -> list[Repeat]:
 
     bundle = open_bundle(path)
     proof = read_proof(path)
-    with UserVLM.load(path, attention="exact", repack=False, verify=False) as vlm:
+    with UserVLM.load(path, attention="exact", verify=False) as vlm:
         users = [vlm.encode(picture) for picture in calibration_pictures()[: len(proof.features)]]
         cosine = min(
             mean_token_cosine(theirs.astype(np.float32), spread(user.features))
