@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo test check clean
+.PHONY: help bootstrap demo test bench check clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1 -/p' $(firstword $(MAKEFILE_LIST))
@@ -32,6 +32,10 @@ demo: bootstrap  ## Export the pocket model if need be, and ask it about the dra
 test: export HF_HUB_OFFLINE := 1
 test: bootstrap  ## Run all tests, offline
 	@$(PY) -m pytest -q
+
+bench: export HF_HUB_OFFLINE := 1
+bench: bootstrap  ## Measure the pocket model and its peers; the page is build/bench/report.html
+	@$(PY) bench/run.py
 
 # mypy cannot follow the import hook of an editable install, so it gets the namespace as links,
 # and each file under one name only. The links are made anew: a folder may have been renamed.

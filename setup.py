@@ -37,7 +37,8 @@ CONVERT = [
     "transformers>=4.57,<4.58",
     *DRAWING,
 ]
-DEV = ["build>=1.2", "mypy>=1.15", "pytest>=8", "ruff>=0.11", *CONVERT]
+BENCH = ["jinja2>=3.1", "matplotlib>=3.10", *CONVERT]
+DEV = ["build>=1.2", "mypy>=1.15", "playwright>=1.50", "pytest>=8", "ruff>=0.11", *BENCH]
 
 setup(
     name="uservlm",
@@ -47,8 +48,12 @@ setup(
     python_requires=">=3.10,<3.13",
     packages=list(PACKAGES),
     package_dir=PACKAGES,
-    package_data={"uservlm.models": ["topics/*.toml", "catalog/*.toml"], "": ["py.typed"]},
+    package_data={
+        "uservlm.bench": ["published/*.json", "peers/*.txt", "templates/*"],
+        "uservlm.models": ["topics/*.toml", "catalog/*.toml"],
+        "": ["py.typed"],
+    },
     install_requires=RUNTIME,
-    extras_require={"convert": CONVERT, "draw": DRAWING, "dev": DEV},
+    extras_require={"bench": BENCH, "convert": CONVERT, "dev": DEV, "draw": DRAWING},
     entry_points={"console_scripts": ["uservlm=uservlm.runtime.__main__:main"]},
 )

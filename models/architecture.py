@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from uservlm.models.shapes import Architecture
+
 if TYPE_CHECKING:
     from transformers import PaliGemmaConfig
 
@@ -67,4 +69,29 @@ def pocket_config() -> PaliGemmaConfig:
             "bos_token_id": BOS,
             "attn_implementation": "eager",
         },
+    )
+
+
+def pocket_shape(image_size: int = IMAGE_SIZE) -> Architecture:
+    """Give its sizes as those of a catalog entry, for pictures of any size.
+
+    Args:
+        image_size: pixels of the square picture's side, a multiple of PATCH.
+    """
+    config = pocket_config()
+    vision, text = config.vision_config, config.text_config
+    return Architecture(
+        image_size=image_size,
+        vision_width=vision.hidden_size,
+        vision_feed_forward=vision.intermediate_size,
+        vision_layers=vision.num_hidden_layers,
+        vision_heads=vision.num_attention_heads,
+        width=text.hidden_size,
+        feed_forward=text.intermediate_size,
+        layers=text.num_hidden_layers,
+        heads=text.num_attention_heads,
+        kv_heads=text.num_key_value_heads,
+        head_dim=text.head_dim,
+        scalar=text.query_pre_attn_scalar,
+        rows=ROWS,
     )
