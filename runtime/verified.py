@@ -56,4 +56,9 @@ def note_verified(folder: Path, found: Stamp) -> None:
 
 def _place(folder: Path) -> Path:
     name = blake2b(str(folder.resolve()).encode(), digest_size=16).hexdigest()
-    return Path(platformdirs.user_cache_dir("uservlm")) / "verified" / f"{name}.json"
+    return cache_folder() / "verified" / f"{name}.json"
+
+
+def cache_folder() -> Path:
+    """Give the folder for what can be made again; it need not be there."""
+    return Path(platformdirs.user_cache_dir("uservlm"))

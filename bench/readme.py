@@ -1,0 +1,219 @@
+"""README's table from committed results: `python bench/readme.py [--check]`.
+
+Owns: which lines the table has, and the markers it stands between, `<!-- bench:NAME -->` and
+`<!-- /bench -->`, NAME being a file of bench/results. With --check nothing is written, and the exit
+code is 1 when README and results disagree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from uservlm.bench import wording
+from uservlm.bench.findings import (
+    CACHED,
+    HELD,
+    OURS,
+    chosen,
+    duels,
+    main_case,
+    peaks,
+    rows,
+    weights,
+)
+from uservlm.bench.results import Results, Row, load
+from uservlm.runtime.errors import UserVLMError
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+README: Final = ROOT / "README.md"
+RESULTS: Final = ROOT / "bench" / "results"
+BLOCK: Final = re.compile(r"(<!-- bench:([\w.-]+) -->\n)(.*?)(<!-- /bench -->)", re.DOTALL)
+MARKER: Final = re.compile(r"<!-- (?:bench:|/bench)")
+
+Line = tuple[str, str]
+"""What was measured, and what was found."""
+
+
+class ReadmeError(UserVLMError):
+    """A marker without its other end, or one that names results that are not there."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write or check the tables; 1: README and results disagree, 2: they cannot be read."""
+    given = _parser().parse_args(arguments)
+    try:
+        if not given.check:
+            print("written" if update(given.readme, given.results) else "nothing to change")
+            return 0
+        text = given.readme.read_text(encoding="utf-8")
+        if render(text, given.results) == text:
+            return 0
+    except (UserVLMError, OSError) as error:
+        print(f"uservlm: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"{given.readme} and {given.results} disagree: run python bench/readme.py", file=sys.stderr
+    )
+    return 1
+
+
+def update(readme: Path, results: Path) -> bool:
+    """Write the tables between their markers anew and say whether anything changed.
+
+    Raises:
+        ReadmeError: a marker has no end, or its results are not there.
+        ResultsError: its results cannot be read.
+    """
+    text = readme.read_text(encoding="utf-8")
+    new = render(text, results)
+    if new != text:
+        readme.write_text(new, encoding="utf-8")
+    return new != text
+
+
+def render(text: str, results: Path) -> str:
+    """Give README's text with the tables these results make; raises as `update` does."""
+    if len(MARKER.findall(text)) != 2 * len(BLOCK.findall(text)):
+        raise ReadmeError("each <!-- bench:NAME --> needs a <!-- /bench --> of its own behind it")
+    return BLOCK.sub(lambda found: f"{found[1]}{_between(found[2], results)}{found[4]}", text)
+
+
+def table(results: Results) -> str:
+    """Give the Markdown table of a run, and a line that says what it was."""
+    found = [
+        *_first_tokens(results),
+        *_rates(results),
+        *_peers(results),
+        *_alone(results),
+        *_memory(results),
+        *_start(results),
+        *_busy(results),
+    ]
+    head = [f"| | median, least to greatest of {results.repeat} |", "|---|---|"]
+    body = [f"| {_cell(what)} | {_cell(value)} |" for what, value in found]
+    return "\n".join([*head, *body, "", _provenance(results), ""])
+
+
+def _between(name: str, results: Path) -> str:
+    file = results / f"{name}.json"
+    if not file.is_file():
+        raise ReadmeError(f"<!-- bench:{name} -->: there is no {file}")
+    return table(load(file))
+
+
+def _first_tokens(results: Results) -> list[Line]:
+    case = main_case(results, "ttft")
+    asked = f", a question of {case}" if case else ""
+    return [
+        (f"{wording.what('ttft')}{asked}: {_own(row.side)}", _value(row))
+        for row in chosen(results, "ttft")
+        if row.side in OURS
+    ]
+
+
+def _rates(results: Results) -> list[Line]:
+    """Decoding with the face resident; all our ways decode alike."""
+    mine = {row.side: row for row in chosen(results, "decode") if row.side in OURS}
+    row = mine.get("resident") or next(iter(mine.values()), None)
+    if row is None:
+        return []
+    reached = f", {wording.percent(row.share)} of the bound: {row.bound_by}" if row.share else ""
+    return [(wording.what("decode"), _value(row) + reached)]
+
+
+def _peers(results: Results) -> list[Line]:
+    """One line a peer: its time to first token against ours with the face resident, and new."""
+    warm = {duel.peer: duel for duel in duels(results, "ttft", "resident")}
+    cold = {duel.peer: duel for duel in duels(results, "ttft", "cold") if CACHED not in duel.peer}
+    lines = []
+    for peer in dict.fromkeys([*warm, *cold]):
+        parts = [
+            f"{wording.times(found[peer].advantage)} as long as {_own(found[peer].ours)}"
+            for found in (warm, cold)
+            if peer in found
+        ]
+        name = f"{wording.side(peer)}, {wording.what('ttft')}"
+        lines.append((name, f"takes {'; '.join(parts)}"))
+    return lines
+
+
+def _alone(results: Results) -> list[Line]:
+    """What our side costs beside llama.cpp decoding text."""
+    return [
+        (f"{wording.what('decode')}, ours over {wording.side(duel.peer)}",
+         wording.times(duel.advantage))
+        for ours in OURS
+        for duel in duels(results, "decode", ours)
+        if duel.peer == "llama.cpp"
+    ][:1]  # fmt: skip
+
+
+def _memory(results: Results) -> list[Line]:
+    lines = []
+    for row in peaks(results):
+        if row is not None:
+            case = f"{HELD}{row.case.rpartition(HELD)[2]}" if HELD in row.case else row.case
+            lines.append((f"{wording.what('peak')}, {case}", _value(row)))
+    return lines
+
+
+def _start(results: Results) -> list[Line]:
+    found = [row for name in results.measured for row in rows(results, name, "start")]
+    return [(f"{wording.what('start')}, {_own(row.side)}", _value(row)) for row in found[:1]]
+
+
+def _busy(results: Results) -> list[Line]:
+    """One line: how many times slower ours is beside a busy core, the face resident if it was."""
+    load_duels = results.load.duels if results.load else ()
+    sides = [duel.ours for duel in load_duels if duel.ours in OURS]
+    side = "resident" if "resident" in sides else next(iter(sides), "")
+    parts = [
+        f"{wording.what(duel.what)} {wording.times(duel.advantage)} slower"
+        for duel in load_duels
+        if duel.ours == side
+    ]
+    return [(f"beside a busy core, {_own(side)}", "; ".join(parts))] if parts else []
+
+
+def _provenance(results: Results) -> str:
+    machine, subject = results.machine, results.subject
+    return (
+        f"{weights(subject.weights)} "
+        f"{subject.name}, language {subject.language}, vision {subject.vision}, "
+        f"on {machine.threads} threads of {machine.processor}, {wording.date(results.when)}, "
+        f"commit {results.commit}."
+    )
+
+
+def _own(side: str) -> str:
+    return wording.side(side).removeprefix("ours, ")
+
+
+def _value(row: Row) -> str:
+    spread = wording.around(row.spread, row.unit)
+    return wording.quantity(row.spread.value, row.unit) + (f" ({spread})" if spread else "")
+
+
+def _cell(text: str) -> str:
+    """Text as Markdown takes it in a table: in plain spaces, its bars and angles harmless."""
+    plain = text.replace(wording.SPACE, " ").replace(wording.THIN, " ")
+    return plain.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Write README's measured tables from the results in bench/results."
+    )
+    parser.add_argument("--check", action="store_true", help="only say whether they agree")
+    parser.add_argument("--readme", type=Path, default=README, metavar="FILE")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,213 @@
+"""FLOPs and latency of this runtime and its peers, in one run: `python bench/run.py`.
+
+Owns: the options, the order of the sections and where results go. With no option it measures the
+pocket model that comes with the project, in less than five minutes on two cores. Results are
+`results.json`, `report.html` with its figures beside it, and one compact JSON line, the last on
+stdout; progress and tables go to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).resolve().parent.parent
+REPEAT = 5
+"""Samples of a figure; of a large model LARGE_REPEAT."""
+LARGE_REPEAT = 3
+LARGE_ANSWER = 24
+"""Tokens of a timed answer of random weights, which never end it; the pocket ends its own."""
+
+if TYPE_CHECKING:
+    from uservlm.bench.job import Job
+    from uservlm.bench.results import Results
+    from uservlm.bench.subject import Found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure as the arguments say; 0 when it was measured, 2 when it could not be."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported
+    try:
+        from uservlm.bench import report, results
+        from uservlm.runtime.errors import UserVLMError
+    except ModuleNotFoundError as error:
+        print(f"{error}: run `make bootstrap` and use .venv/bin/python", file=sys.stderr)
+        return 2
+    given = _parser(results.SECTIONS).parse_args(arguments)
+    try:
+        found = _run(given)
+        given.out.mkdir(parents=True, exist_ok=True)
+        results.save(found, given.out / "results.json")
+        page = report.write(found, given.out)
+    except UserVLMError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    print(f"{page}\n", file=sys.stderr)
+    print(json.dumps(compact(found), ensure_ascii=False, separators=(",", ":")))
+    return 0
+
+
+def compact(found: Results) -> dict[str, Any]:
+    """Give the medians of everything, and the ratios with their spread, as one small object."""
+    line: dict[str, Any] = {
+        "bench": "run",
+        "subject": found.subject.name,
+        "weights": found.subject.weights,
+        "commit": found.commit,
+        "took_s": round(found.took_s, 1),
+    }
+    for name, section in found.measured.items():
+        line[name] = {row.key: _short(row.spread.value) for row in section.rows}
+        ratios = {duel.key: duel.advantage for duel in section.duels}
+        if ratios:
+            line[f"{name}_ratios"] = {
+                key: [_short(one.value), _short(one.least), _short(one.greatest)]
+                for key, one in ratios.items()
+            }
+    if found.growth is not None:
+        line["growth"] = {curve.key: _short(curve.exponent.value) for curve in found.growth}
+    if found.flops is not None:
+        line["flops"] = {f"{one.model}/{one.case}": one.total for one in found.flops.counts}
+    return line
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _run(given: argparse.Namespace) -> Results:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    start = perf_counter()
+    with console.status("") as status, TemporaryDirectory(prefix="uservlm-bench-") as scratch:
+
+        def say(text: str) -> None:
+            status.update(f"{perf_counter() - start:5.0f} s  {text}")
+            if not console.is_terminal:
+                console.print(f"{perf_counter() - start:5.0f} s  {text}", highlight=False)
+
+        subject = _subject(given, say)
+        job = _job(given, subject, Path(scratch), say)
+        found = _measure(given, subject, job)
+    return replace(found, took_s=perf_counter() - start)
+
+
+def _subject(given: argparse.Namespace, say: Callable[[str], None]) -> Found:
+    from uservlm.bench import subject
+
+    if given.bundle:
+        return subject.given(given.bundle, given.checkpoint)
+    return subject.shaped(given.shape, say) if given.shape else subject.pocket(say)
+
+
+def _job(given: argparse.Namespace, found: Found, scratch: Path, say: Callable[[str], None]) -> Job:
+    from uservlm.bench.job import Job
+    from uservlm.runtime.cores import thread_count
+
+    job = Job(
+        bundle=found.bundle,
+        subject=found.subject,
+        checkpoint=found.checkpoint,
+        scratch=scratch,
+        threads=thread_count(None),
+        repeat=given.repeat or REPEAT,
+        answer_tokens=None,
+        say=say,
+    )
+    if job.large:
+        job = replace(job, repeat=given.repeat or LARGE_REPEAT, answer_tokens=LARGE_ANSWER)
+    return job
+
+
+def _measure(given: argparse.Namespace, subject: Found, job: Job) -> Results:
+    """Measure the sections that are wanted, the quick and undisturbed first."""
+    from uservlm.bench import faithful, flops, growth, latency, limits, lineup, load, memory
+    from uservlm.bench.bounds import Bounds
+    from uservlm.bench.machine import commit, this_machine
+    from uservlm.bench.results import SECTIONS, Results
+    from uservlm.bench.subject import grown
+
+    wanted = given.only or tuple(name for name in SECTIONS if name != "limits")
+    found = Results(
+        when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        commit=commit(ROOT),
+        took_s=0.0,
+        repeat=job.repeat,
+        machine=this_machine(job.threads),
+        subject=job.subject,
+    )
+    if "flops" in wanted:
+        found = replace(found, flops=flops.measure(subject.architecture, job.say))
+    if "latency" in wanted:
+        chosen, missing = lineup.choose(job, given.peers)
+        before = limits.measure(job)
+        best = Bounds(job.subject, subject.architecture, limits.best(before))
+        timed = latency.measure(job, best, chosen, missing)
+        found = replace(found, limits=before, latency=timed)
+    if "memory" in wanted:
+        found = replace(found, memory=memory.measure(job))
+    if "load" in wanted:
+        found = replace(found, load=load.measure(job))
+    if "growth" in wanted:
+        found = replace(found, growth=growth.measure(job, grown(subject, job.say)))
+    if "fidelity" in wanted:
+        found = replace(found, fidelity=faithful.measure(job))
+    return found
+
+
+def _parser(sections: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Measure FLOPs, latency, memory, load, growth and fidelity; write a page."
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--shape", metavar="NAME", help="a published shape with random weights, as user-vlm-3b"
+    )
+    what.add_argument("--bundle", type=Path, metavar="DIR", help="a bundle of your own")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="DIR", help="what --bundle was made from, for its peers"
+    )
+    choices = [name for name in sections if name != "limits"]
+    parser.add_argument(
+        "--only", type=_names(choices), metavar="A,B", help=f"sections: {', '.join(choices)}"
+    )
+    parser.add_argument("--repeat", type=_count, metavar="N", help="samples of each figure")
+    parser.add_argument(
+        "--peers", type=_names(None), metavar="A,B", help="instead of all that fit; none for none"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", default=ROOT / "build" / "bench", help="%(default)s"
+    )
+    return parser
+
+
+def _names(choices: Sequence[str] | None) -> Callable[[str], tuple[str, ...]]:
+    def names(text: str) -> tuple[str, ...]:
+        given = tuple(part.strip() for part in text.split(",") if part.strip())
+        unknown = [name for name in given if choices is not None and name not in choices]
+        if unknown or not given:
+            known = "" if choices is None else f"; choose from {', '.join(choices)}"
+            raise argparse.ArgumentTypeError(f"{text!r}{known}")
+        return given
+
+    return names
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: give 1 or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
