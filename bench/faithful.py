@@ -16,7 +16,7 @@ from uservlm.converters.cases import QUESTIONS
 from uservlm.runtime.errors import RequestError
 
 CASES: Final = 64
-FEW: Final = 16
+FEW: Final = 8
 """Of a large model, which takes ten seconds for each."""
 INTERVAL: Final = "with its 95 % interval"
 PARITY: Final[dict[str, Better]] = {
@@ -48,8 +48,12 @@ def _resident(found: both_ways.Fidelity) -> list[Row]:
         samples = (figure.interval.low, figure.value, figure.interval.high)
         better: Better = "less" if name.endswith("kl") else "more"
         case = f"{found.agreement.cases} cases, {INTERVAL}"
-        rows.append(row("resident against exact", words, case, "", samples, better))
+        rows.append(row("resident against exact", words, case, _unit(name), samples, better))
     return rows
+
+
+def _unit(name: str) -> str:
+    return "nats" if name.endswith("kl") else ""
 
 
 def _against_original(job: Job) -> tuple[Row, ...]:
@@ -59,6 +63,6 @@ def _against_original(job: Job) -> tuple[Row, ...]:
     case = f"{parity.cases} cases, measured by the export"
     side = "bundle against its original"
     return tuple(
-        row(side, name, case, "", [float(getattr(parity, name))], better)
+        row(side, name, case, _unit(name), [float(getattr(parity, name))], better)
         for name, better in PARITY.items()
     )

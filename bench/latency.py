@@ -23,6 +23,7 @@ from uservlm.bench.job import (
 )
 from uservlm.bench.results import Duel, Measured, Missing, Row
 from uservlm.bench.side import Side, SideError
+from uservlm.runtime.errors import UserVLMError
 from uservlm.runtime.room import RESIDENT_USERS
 
 LENGTHS: Final = (16, 32, QUESTION_TOKENS, 100)
@@ -36,18 +37,29 @@ Turn = dict[str, float]
 
 
 @dataclass(frozen=True)
+class Manner:
+    """One way in which a peer answers, as ours has several."""
+
+    suffix: str = ""
+    """Behind the peer's name."""
+    told: Callable[[Job], dict[str, float]] = lambda job: {}
+    """What its side is told beside the lengths."""
+    against: tuple[str, ...] = ("cold", "exact", "resident")
+    """Our ways it is held against."""
+
+
+@dataclass(frozen=True)
 class Peer:
     """Somebody else's runtime."""
 
     name: str
     """A key of SIDES."""
     open: Callable[[Job], Side]
-    """Raises SideError, or another typed error, when it cannot run here."""
-    against: tuple[str, ...] = ("cold", "exact", "resident")
-    """Our ways it is held against."""
+    """Raises a UserVLMError when it cannot run here."""
     whats: tuple[str, ...] = ("ttft", "decode", "answer")
-    ways: tuple[tuple[str, dict[str, float | str | bool]], ...] = (("", {}),)
-    """Its own ways: what to put behind its name, and what to tell it."""
+    manners: tuple[Manner, ...] = (Manner(),)
+    rounds: int = 100
+    """At most: some take minutes for a turn."""
 
 
 def measure(
@@ -74,7 +86,7 @@ def measure(
             try:
                 with peer.open(job) as other:
                     found = _duel(job, ours, peer, other)
-            except SideError as error:
+            except UserVLMError as error:
                 absent.append(Missing(peer.name, str(error)))
             else:
                 rows += found.rows
@@ -91,23 +103,25 @@ def _own_ways(job: Job, ours: Side, bounds: Bounds) -> list[Row]:
         for length in LENGTHS:
             job.say(f"ours, {length} tokens, {number + 1} of {job.repeat}")
             for way in WAYS:
-                turns.setdefault((way, length), []).append(_turn(job, ours, way, length))
+                tokens = job.answer_tokens if length == QUESTION_TOKENS else 1  # to the first
+                turn = _turn(ours, way, tokens, length)
+                turns.setdefault((way, length), []).append(turn)
     rows: list[Row] = []
     for (way, length), some in turns.items():
         whats = ["ttft", "prefill", "answer", "decode"] if length == QUESTION_TOKENS else ["ttft"]
         if way == "cold" and length == QUESTION_TOKENS:
             whats.insert(0, "vision")
-        for row in rows_of(way, f"{length} tokens", some, whats):
-            bound = bounds.of(way, row.what, some[0])
+        for one in rows_of(way, f"{length} tokens", some, whats):
+            bound = bounds.of(way, one.what, some[0])
             note = f"{some[0]['computed_tokens']:.0f} of {some[0]['prompt_tokens']:.0f} computed"
-            made = replace(row, note=note)
+            made = replace(one, note=note)
             rows.append(replace(made, bound=bound.value, bound_by=bound.by) if bound else made)
     return rows
 
 
-def _turn(job: Job, ours: Side, way: str, length: int = QUESTION_TOKENS) -> Turn:
+def _turn(ours: Side, way: str, answer_tokens: int | None, length: int = QUESTION_TOKENS) -> Turn:
     """Have one turn of user 0, after what makes it a turn of that way."""
-    asked = {"question_tokens": length, "answer_tokens": job.answer_tokens}
+    asked = {"question_tokens": length, "answer_tokens": answer_tokens}
     if way in ("cold", "exact"):
         return ours("turn", way=way, **asked)
     others = range(1, RESIDENT_USERS + 1) if way == "restored" else (0,)
@@ -140,24 +154,28 @@ def _crowds(job: Job, ours: Side) -> list[Row]:
 
 def _duel(job: Job, ours: Side, peer: Peer, other: Side) -> Measured:
     """Take turns with a peer, in each of its ways."""
-    theirs: dict[str, list[Turn]] = {suffix: [] for suffix, _ in peer.ways}
-    mine: dict[str, list[Turn]] = {way: [] for way in peer.against}
+    ways = dict.fromkeys(way for manner in peer.manners for way in manner.against)
+    theirs: dict[str, list[Turn]] = {manner.suffix: [] for manner in peer.manners}
+    mine: dict[str, list[Turn]] = {way: [] for way in ways}
     asked = {"question_tokens": QUESTION_TOKENS, "answer_tokens": job.answer_tokens}
     other("turn", **{**asked, "answer_tokens": 1})  # what is done once only
-    for number in range(job.repeat):
-        job.say(f"{peer.name} and ours, {number + 1} of {job.repeat}")
-        for suffix, told in peer.ways:
-            theirs[suffix].append(other("turn", **asked, **told))
-        for way in peer.against:
-            mine[way].append(_turn(job, ours, way))
+    rounds = min(job.repeat, peer.rounds)
+    for number in range(rounds):
+        job.say(f"{peer.name} and ours, {number + 1} of {rounds}")
+        for manner in peer.manners:
+            theirs[manner.suffix].append(other("turn", **asked, **manner.told(job)))
+        for way in ways:
+            mine[way].append(_turn(ours, way, job.answer_tokens))
     case, rows, duels = f"{QUESTION_TOKENS} tokens", [], []
-    for suffix, _ in peer.ways:
-        name, turns = peer.name + suffix, theirs[suffix]
+    for manner in peer.manners:
+        name, turns = peer.name + manner.suffix, theirs[manner.suffix]
         whats = [what for what in QUANTITIES if _has(turns, what)]
         note = f"{turns[0]['prompt_tokens']:.0f} positions of prompt"
         rows += rows_of(name, case, turns, whats, note=note)
         duels += [
-            _compare(name, way, what, turns, mine[way]) for way in mine for what in peer.whats
+            _compare(name, way, what, turns, mine[way])
+            for way in manner.against
+            for what in peer.whats
         ]
     peak = other("memory")["peak_bytes"]
     rows.append(row(peer.name, "peak", "", "bytes", [peak]))
@@ -184,7 +202,7 @@ def _energy(job: Job, ours: Side) -> Measured:
         used = []
         for _ in range(job.repeat):
             before = meter.read()
-            _turn(job, ours, way)
+            _turn(ours, way, job.answer_tokens)
             used.append(meter.joules(before, meter.read()))
         rows.append(row(way, "energy", f"{QUESTION_TOKENS} tokens", "J", used))
     return Measured(tuple(rows))

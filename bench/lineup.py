@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from uservlm.bench.job import TRANSFORMERS, Job
-from uservlm.bench.latency import Peer
+from uservlm.bench.job import QUESTION_TOKENS, TRANSFORMERS, Job
+from uservlm.bench.latency import Manner, Peer
 from uservlm.bench.results import Missing
 from uservlm.bench.side import Side
 from uservlm.runtime.errors import RequestError
@@ -38,17 +38,22 @@ def _openvino(job: Job) -> Side:
     return peer_openvino.open_side(job.threads, job.say)
 
 
+CACHED = ", image cached"
+TEXT = (
+    Manner(
+        "", lambda job: {"prompt_tokens": job.subject.image_tokens + QUESTION_TOKENS}, ("exact",)
+    ),
+    Manner(CACHED, lambda job: {"cached_tokens": job.subject.image_tokens}, ("resident",)),
+)
+"""As many positions as ours, of text: behind an empty cache, and behind a picture's worth of them."""
+IMAGE = (Manner(), Manner(CACHED, lambda job: {"keep": True}, ("resident",)))
 PEERS: dict[str, Peer] = {
     peer.name: peer
     for peer in (
         Peer("transformers-bf16", _transformers("bfloat16")),
         Peer("transformers-f32", _transformers("float32")),
-        Peer("llama.cpp", _llama, against=("exact",), whats=("decode",)),
-        Peer(
-            "gemma3-llama.cpp",
-            _gemma3,
-            ways=(("", {}), (", image cached", {"keep": True})),
-        ),
+        Peer("llama.cpp", _llama, ("ttft", "decode"), TEXT),
+        Peer("gemma3-llama.cpp", _gemma3, manners=IMAGE, rounds=2),
         Peer("openvino", _openvino),
     )
 }

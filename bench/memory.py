@@ -1,7 +1,7 @@
-"""Section `memory`: what each phase of an answer takes at its peak, and what a kept person costs.
+"""Section `memory`: what each phase takes at its peak, and what a kept person costs.
 
-Owns: the phases and tiers. A phase's peak is the kernel's own (VmHWM, begun anew for each), pages of
-mapped files included.
+Owns: the phases and tiers. A phase's peak is the kernel's own (VmHWM, begun anew for each), with
+pages of mapped files.
 """
 
 from __future__ import annotations

@@ -289,6 +289,7 @@ SIDES: Final[Mapping[str, str]] = {
     "transformers-bf16": "transformers in bfloat16",
     "transformers-f32": "transformers in float32",
     "llama.cpp": "llama.cpp with text alone",
+    "llama.cpp, image cached": "llama.cpp with text alone, as much cached",
     "gemma3-llama.cpp": "Gemma 3 4B on llama.cpp",
     "gemma3-llama.cpp, image cached": "Gemma 3 4B on llama.cpp, image cached",
     "openvino": "OpenVINO GenAI",

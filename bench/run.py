@@ -21,10 +21,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
-REPEAT = 5
+REPEAT = 9
 """Samples of a figure; of a large model LARGE_REPEAT."""
 LARGE_REPEAT = 3
-LARGE_ANSWER = 24
+LARGE_ANSWER = 16
 """Tokens of a timed answer of random weights, which never end it; the pocket ends its own."""
 
 if TYPE_CHECKING:
