@@ -106,6 +106,9 @@ def verdict(found: Sequence[Cell]) -> str:
         f"{cell.peer} against {cell.size} is {cell.ratio:.1f}, printed {cell.printed:g}"
         for cell in missed
     )
+    if not reached:
+        over = [cell.printed / cell.ratio for cell in missed]
+        where = f"it prints {min(over):.1f} to {max(over):.1f} times as much"
     dearer = [f"{cell.peer} against {cell.size}" for cell in missed if cell.ratio < 1]
     if dearer:
         where += f". Ours costs more than the peer: {', '.join(dearer)}"
