@@ -45,7 +45,7 @@ TEXT = (
     ),
     Manner(CACHED, lambda job: {"cached_tokens": job.subject.image_tokens}, ("resident",)),
 )
-"""As many positions as ours, of text: behind an empty cache, and behind a picture's worth of them."""
+"""As many positions as ours, of text: behind an empty cache, and behind a picture's worth."""
 IMAGE = (Manner(), Manner(CACHED, lambda job: {"keep": True}, ("resident",)))
 PEERS: dict[str, Peer] = {
     peer.name: peer

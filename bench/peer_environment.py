@@ -21,9 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import platformdirs
-
 from uservlm.runtime.errors import UserVLMError
+from uservlm.runtime.verified import cache_folder
 
 Progress = Callable[[str], None]
 REQUIREMENTS: Final = Path(__file__).with_name("peers")
@@ -35,11 +34,6 @@ _ADDRESS: Final = re.compile(r"\S+://\S+|host='[^']*'")
 
 class PeerError(UserVLMError):
     """A peer cannot run here; the message is one sentence for its row."""
-
-
-def cache_folder() -> Path:
-    """Where peers' environments and models are kept."""
-    return Path(platformdirs.user_cache_dir("uservlm"))
 
 
 def find_python(name: str, progress: Progress, requirements: Path | None = None) -> Path:

@@ -9,11 +9,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from uservlm.bench.peer_environment import PeerError, Progress, cache_folder
+from uservlm.bench.peer_environment import PeerError, Progress
 from uservlm.bench.side import Side
+from uservlm.runtime.verified import cache_folder
 
 NAME: Final = "gemma3-llama.cpp"
-WORDS: Final = "Gemma 3 4B, llama.cpp"
+WORDS: Final = (
+    "Gemma 3 4B (4.30 G random weights), Q4_0 with a Q6_K head, and its own vision in float16, "
+    "which takes pictures at 896 px and makes 256 tokens of them; llama.cpp's multimodal library "
+    "as it comes"
+)
 MODULE: Final = "uservlm.bench.side_gemma3"
 NEEDS: Final = 4.5e9
 """Bytes of memory that cannot be given back: repacked text, vision, what is computed."""
@@ -34,7 +39,7 @@ def open_side(threads: int, progress: Progress) -> Side:
     from uservlm.bench.gemma3_model import make
 
     if (free := available_memory()) < NEEDS:
-        raise PeerError(f"{WORDS}: {NEEDS / 1e9:.1f} GB of memory wanted, {free / 1e9:.1f} left")
+        raise PeerError(f"{NAME}: {NEEDS / 1e9:.1f} GB of memory wanted, {free / 1e9:.1f} left")
     return Side(MODULE, str(make(folder(), say=progress)), str(threads))
 
 

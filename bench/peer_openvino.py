@@ -16,8 +16,9 @@ from tempfile import TemporaryFile
 from typing import Final
 
 from uservlm.bench.openvino_model import RECIPE
-from uservlm.bench.peer_environment import PeerError, cache_folder, find_python
+from uservlm.bench.peer_environment import PeerError, find_python
 from uservlm.bench.side import LAST_LINES, Side, SideError
+from uservlm.runtime.verified import cache_folder
 
 NAME: Final = "openvino"
 WORDS: Final = (

@@ -1,8 +1,8 @@
 """README's table from committed results: `python bench/readme.py [--check]`.
 
-Owns: which lines the table has, and the markers it stands between, `<!-- bench:NAME -->` and
-`<!-- /bench -->`, NAME being a file of bench/results. With --check nothing is written, and the exit
-code is 1 when README and results disagree.
+Owns: which lines the tables have, and the markers they stand between, `<!-- bench:NAME -->` or
+`<!-- bench:NAME#flops -->` and `<!-- /bench -->`, NAME being a file of bench/results. With --check
+nothing is written, and the exit code is 1 when README and results disagree.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from uservlm.runtime.errors import UserVLMError
 ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"
 RESULTS: Final = ROOT / "bench" / "results"
-BLOCK: Final = re.compile(r"(<!-- bench:([\w.-]+) -->\n)(.*?)(<!-- /bench -->)", re.DOTALL)
+BLOCK: Final = re.compile(r"(<!-- bench:([\w.-]+)(#flops)? -->\n)(.*?)(<!-- /bench -->)", re.DOTALL)
 MARKER: Final = re.compile(r"<!-- (?:bench:|/bench)")
 
 Line = tuple[str, str]
@@ -80,7 +80,9 @@ def render(text: str, results: Path) -> str:
     """Give README's text with the tables these results make; raises as `update` does."""
     if len(MARKER.findall(text)) != 2 * len(BLOCK.findall(text)):
         raise ReadmeError("each <!-- bench:NAME --> needs a <!-- /bench --> of its own behind it")
-    return BLOCK.sub(lambda found: f"{found[1]}{_between(found[2], results)}{found[4]}", text)
+    return BLOCK.sub(
+        lambda found: f"{found[1]}{_between(found[2], bool(found[3]), results)}{found[5]}", text
+    )
 
 
 def table(results: Results) -> str:
@@ -99,11 +101,29 @@ def table(results: Results) -> str:
     return "\n".join([*head, *body, "", _provenance(results), ""])
 
 
-def _between(name: str, results: Path) -> str:
+def operations(results: Results) -> str:
+    """Give a Markdown table of FLOPs, peers over the smallest of ours, counted in several ways.
+
+    Raises:
+        ReadmeError: no FLOPs were counted in that run.
+    """
+    if results.flops is None:
+        raise ReadmeError("these results hold no FLOPs: run bench/run.py with the section flops")
+    drawn = results.flops.tables
+    peers, ours = drawn[0].columns, drawn[0].lines[0][0]
+    lines = [(f"over {ours}", *peers), ("---",) * (len(peers) + 1)]
+    for one in drawn:
+        ratios = one.lines[0][1][: len(peers)]
+        cells = (f"{ratio:.3g}" if ratio is not None else "" for ratio in ratios)
+        lines.append((one.title, *cells))
+    return "\n".join(["| " + " | ".join(map(_cell, line)) + " |" for line in lines] + [""])
+
+
+def _between(name: str, flops: bool, results: Path) -> str:
     file = results / f"{name}.json"
     if not file.is_file():
         raise ReadmeError(f"<!-- bench:{name} -->: there is no {file}")
-    return table(load(file))
+    return operations(load(file)) if flops else table(load(file))
 
 
 def _first_tokens(results: Results) -> list[Line]:

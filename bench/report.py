@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from uservlm.bench import wording
+from uservlm.bench import peer_gemma3, peer_openvino, wording
 from uservlm.bench.figures import Chart, charts
 from uservlm.bench.findings import sentences, weights
 from uservlm.bench.plotting import inline
@@ -65,6 +65,23 @@ BETTER: Final = (
 BESIDE: Final = "Each side alone and beside a process that only computes, one turn after the other."
 
 
+ABOUT: Final[Mapping[str, str]] = {
+    "cold": "vision, then image and question in one prefill: the peers' own work",
+    "exact": "the user embedding is kept: image and question in one prefill",
+    "resident": "the image's KV cells are kept: the question alone",
+    "restored": "those cells come from disk, encrypted, the file being in the page cache",
+    "transformers-bf16": "as User-VLM's own example does it, everything anew for each question",
+    "transformers-f32": "the same in float32",
+    "llama.cpp": "the bundle's own language.gguf, as many positions of text: what our Python adds "
+    "to. llama.cpp's own defaults, in the build that we use",
+    "llama.cpp, image cached": "the same behind as many cells as a picture takes",
+    "gemma3-llama.cpp": peer_gemma3.WORDS,
+    "gemma3-llama.cpp, image cached": "the same, its picture's cells kept, which is exact for it",
+    "openvino": peer_openvino.WORDS,
+}
+"""What each side does for an answer."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """A figure as it stands in the page."""
@@ -87,6 +104,8 @@ class Section:
     matrices: tuple[Matrix, ...] = ()
     compares: str = ""
     """What the ratios of the matrices are."""
+    about: tuple[tuple[str, str], ...] = ()
+    """Who takes part, and what they do."""
 
 
 def write(results: Results, folder: Path) -> Path:
@@ -165,9 +184,15 @@ def _section(results: Results, name: str, drawn: Mapping[Chart, str]) -> Section
         return Section(name, heading, says, figures)
     lay = slowdowns if name == "load" else matrices
     compares = BESIDE if name == "load" else BETTER
+    about = _about(measured) if name == "latency" else ()
     return Section(
-        name, heading, says, figures, groups(measured.rows), lay(measured.duels), compares
+        name, heading, says, figures, groups(measured.rows), lay(measured.duels), compares, about
     )
+
+
+def _about(measured: Measured) -> tuple[tuple[str, str], ...]:
+    sides = dict.fromkeys(row.side for row in measured.rows)
+    return tuple((wording.side(side), ABOUT[side]) for side in sides if side in ABOUT)
 
 
 def _missing(results: Results) -> list[Missing]:

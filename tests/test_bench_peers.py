@@ -10,11 +10,11 @@ from uservlm.bench import openvino_model
 from uservlm.bench.peer_environment import (
     STAMP,
     PeerError,
-    cache_folder,
     find_python,
     is_made,
 )
 from uservlm.bench.side import Side, SideError
+from uservlm.runtime.verified import cache_folder
 
 PUBLISHED_IDS = {"<|im_end|>": 151_645, "<|vision_start|>": 151_652, "<|image_pad|>": 151_655}
 PUBLISHED_WEIGHTS = 3_754_622_976

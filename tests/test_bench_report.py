@@ -300,6 +300,22 @@ def test_the_table_tells_what_a_deployer_asks() -> None:
         assert told in text, told
 
 
+def test_counted_operations_have_a_table_of_their_own(marked: Path) -> None:
+    marked.write_text("<!-- bench:run#flops -->\n<!-- /bench -->\n", encoding="utf-8")
+    assert readme.main(["--readme", str(marked), "--results", str(marked.parent)]) == 0
+    _, head, _, *lines, _ = marked.read_text(encoding="utf-8").splitlines()
+    found = results().flops
+    assert found is not None
+    assert head.split(" | ")[1:] == [
+        *found.tables[0].columns[:-1],
+        found.tables[0].columns[-1] + " |",
+    ]
+    assert len(lines) == len(found.tables)
+    assert f"{found.tables[0].lines[0][1][0]:.3g}" in lines[0]
+    save(replace(results(), flops=None), marked.parent / "run.json")
+    assert readme.main(["--readme", str(marked), "--results", str(marked.parent)]) == 2
+
+
 def test_a_table_without_measurements_is_no_error() -> None:
     empty = nothing()
     assert readme.table(empty).count("\n| ") == 0
