@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from uservlm.bench.results import (
+    SECTIONS,
     Count,
     Curve,
     Duel,
@@ -210,3 +211,8 @@ def count(model: str, case: str, tera: tuple[float, float], image: int, billions
     analytic = round((vision + language) * 1.002) if ours else None
     return Count(model, case, round(billions * 1e9), image, cached, 50 if ours else 150, vision,
                  language, analytic)  # fmt: skip
+
+
+def nothing() -> Results:
+    """A run of which no section was asked for."""
+    return replace(results(), **dict.fromkeys(SECTIONS))
