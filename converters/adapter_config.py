@@ -98,8 +98,11 @@ def parse_recipe(path: Path, config: dict[str, Any]) -> Recipe:
         )
         for pattern in (*recipe.ranks, *recipe.alphas):
             re.compile(pattern)
-    except (KeyError, TypeError, ValueError, AttributeError, re.error) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, re.error) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from error
+    for alpha in (recipe.alpha, *recipe.alphas.values()):
+        if not math.isfinite(alpha):
+            raise CheckpointError(f"{path}: alpha is {alpha}, no finite number; save it again")
     if min((recipe.r, *recipe.ranks.values())) < 1:
         raise CheckpointError(f"{path}: a rank below 1")
     return recipe

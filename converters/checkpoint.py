@@ -7,15 +7,16 @@ Owns: matching every stored tensor to exactly one canonical name. `hub.py` finds
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from uservlm.converters import names
 from uservlm.converters.adapters import LoraAdapter, mole_reason
 from uservlm.converters.configuration import read_config, shape_of
 from uservlm.converters.errors import CheckpointError, TokenizerError
-from uservlm.converters.files import read_json, reading, refuse_pointer
+from uservlm.converters.files import is_there, read_json, reading, refuse_pointer
 from uservlm.converters.hub import ADAPTER_FILE, CONFIG_FILE, Origin, locate
 from uservlm.converters.shards import Place, Stored, equal, list_stored, read
 from uservlm.runtime.bundle import sha256
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PaliGemmaConfig
 
-PREPROCESSOR_FILE = "preprocessor_config.json"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
 
@@ -76,11 +76,6 @@ class Checkpoint:
         """Of config.json."""
         return sha256(self.folder / CONFIG_FILE)
 
-    def read_preprocessor(self) -> dict[str, Any]:
-        """Give preprocessor_config.json, empty when there is none."""
-        path = self.folder / PREPROCESSOR_FILE
-        return read_json(path) if path.is_file() else {}
-
 
 def open_checkpoint(origin: Origin | Path) -> Checkpoint:
     """Open a checkpoint's folder; headers are read, values are not.
@@ -97,7 +92,7 @@ def open_checkpoint(origin: Origin | Path) -> Checkpoint:
     _refuse_adapter(origin)
     config = read_config(origin.folder / CONFIG_FILE)
     words = [origin.folder / name for name in TOKENIZER_FILES]
-    words = [path for path in words if path.is_file()]
+    words = [path for path in words if is_there(path)]
     if not words:
         raise TokenizerError(
             f"{origin.folder} holds neither {' nor '.join(TOKENIZER_FILES)}: save the processor too"
@@ -106,6 +101,7 @@ def open_checkpoint(origin: Origin | Path) -> Checkpoint:
         refuse_pointer(path)
     shape = shape_of(config)
     places = match(origin.folder, list_stored(origin.folder), shape)
+    check_head(origin.folder, config, places)
     _check_tied(places)
     return Checkpoint(origin, config, shape, places)
 
@@ -141,6 +137,27 @@ def match(folder: Path, stored: list[Stored], shape: names.Shape) -> dict[str, P
         if those[0].shape != wanted[name]
     ])  # fmt: skip
     return {name: those[0].place for name, those in found.items()}
+
+
+def check_head(folder: Path, config: PaliGemmaConfig, stored: Collection[str]) -> None:
+    """Refuse a model that needs a head of its own where none is stored: it would be random.
+
+    transformers 4.57 goes by what text_config says, 5 by the whole.
+
+    Args:
+        folder: named in the error.
+        config: says whether the head is tied.
+        stored: canonical names.
+
+    Raises:
+        CheckpointError: the head is not tied and not stored.
+    """
+    tied = (config.tie_word_embeddings, config.text_config.tie_word_embeddings)
+    if not all(tied) and names.HEAD not in stored:
+        raise CheckpointError(
+            f"{folder}: tie_word_embeddings is False, but no {names.HEAD} is stored: "
+            "save it again with all its tensors, or set it true if the head was trained tied"
+        )
 
 
 def _refuse_adapter(origin: Origin) -> None:

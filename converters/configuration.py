@@ -5,7 +5,6 @@ Owns: which configurations are supported and the sizes they imply. Knows nothing
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,24 @@ FAMILY = ("paligemma", "gemma2", "siglip_vision_model")
 """model_type of the whole, of text_config and of vision_config."""
 SUPPORTED = "only PaliGemma 2 is supported (a SigLIP vision model and Gemma 2, as User-VLM is)"
 ACTIVATION = "gelu_pytorch_tanh"
+LARGEST, LARGEST_WHOLE = 3.4e38, (1 << 31) - 1
+"""Of the numbers that a GGUF file holds: float32 and, to be safe everywhere, int32."""
+SIZES: dict[str, tuple[str, ...]] = {
+    "text_config": (
+        "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+        "num_key_value_heads", "head_dim", "vocab_size", "max_position_embeddings",
+        "sliding_window",
+    ),
+    "vision_config": (
+        "image_size", "patch_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+        "num_attention_heads",
+    ),
+}  # fmt: skip
+"""What must be a whole number above 0."""
+CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
+"""Of text_config: a number above 0, or null for none."""
+ROOM = 128
+"""Tokens beside the picture's that the shortest question and its answer take, generously."""
 
 
 def read_config(path: Path) -> PaliGemmaConfig:
@@ -37,7 +54,9 @@ def read_config(path: Path) -> PaliGemmaConfig:
     _check_unquantised(path, raw)
     try:
         config = PaliGemmaConfig.from_dict(_as_4_57(path, raw))
+        _check_types(path, config)
         _check_supported(path, config)
+        _check_room(path, config)
     except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{path} is damaged: {error}; fetch it again") from error
     return config
@@ -104,6 +123,30 @@ def _as_4_57(path: Path, raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "text_config": {**text, "rope_scaling": None}, "vision_config": vision}
 
 
+def _check_types(path: Path, config: PaliGemmaConfig) -> None:
+    """Refuse sizes and caps that are none before anything is computed with them."""
+    for part, keys in SIZES.items():
+        for key in keys:
+            value = getattr(getattr(config, part), key)
+            if type(value) is not int or not 0 < value <= LARGEST_WHOLE:
+                raise _damaged(path, f"{part}.{key}", value, "a whole number above 0")
+    for key in CAPS:
+        value = getattr(config.text_config, key)
+        number = type(value) in (int, float) and 0 < value < LARGEST
+        if value is not None and not number:
+            raise _damaged(path, f"text_config.{key}", value, "a number above 0 or null")
+
+
+def _check_room(path: Path, config: PaliGemmaConfig) -> None:
+    """Refuse a context that does not hold the picture and the shortest question."""
+    context, tokens = config.text_config.max_position_embeddings, shape_of(config).image_tokens
+    if context < tokens + ROOM:
+        raise CheckpointError(
+            f"{path}: text_config.max_position_embeddings is {context}, supported is at least "
+            f"{tokens + ROOM}: {tokens} tokens are the picture's, and a question needs some too"
+        )
+
+
 def _check_supported(path: Path, config: PaliGemmaConfig) -> None:
     text, vision = config.text_config, config.vision_config
     kinds = ("sliding_attention", "full_attention")
@@ -134,8 +177,12 @@ def _check_supported(path: Path, config: PaliGemmaConfig) -> None:
         ("vision_config.layer_norm_eps", vision.layer_norm_eps),
     )
     for what, value in positive:
-        if not 0 < value < math.inf:
+        if not 0 < value < LARGEST:
             raise _unsupported(path, what, value, "a number above 0")
+
+
+def _damaged(path: Path, what: str, value: object, wanted: str) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged: {what} is {value!r}, not {wanted}; fetch it again")
 
 
 def _unsupported(path: Path, what: str, value: object, supported: str) -> CheckpointError:

@@ -17,12 +17,12 @@ from typing import Any
 
 from uservlm.converters.calibration import calibration_folder
 from uservlm.converters.checkpoint import Checkpoint
-from uservlm.converters.errors import CheckpointError
+from uservlm.converters.files import reading
 from uservlm.converters.hub import FILES, Origin
 from uservlm.converters.options import ExportOptions
+from uservlm.converters.pixels import read_pixels
 from uservlm.runtime.bundle import open_bundle, sha256
 from uservlm.runtime.errors import BundleError
-from uservlm.runtime.image import PixelSpec
 from uservlm.runtime.manifest import (
     FORMAT,
     MANIFEST_FILE,
@@ -47,8 +47,6 @@ PACKAGES = (
 """Whose versions the manifest records; one that is not installed is left out."""
 CHOSEN = ("quant", "vision", "template", "mask", "importance", "cases")
 """Of `ExportOptions`: what changes a bundle and is no place."""
-BICUBIC = 3
-"""`resample` of preprocessor_config.json, by Pillow's number."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,11 @@ class Recipe:
 def write_recipe(
     base: Origin, merged: Sequence[Origin], kept: Mapping[str, Origin], options: ExportOptions
 ) -> Recipe:
-    """Hash all files that are read and this package's sources."""
+    """Hash all files that are read and this package's sources.
+
+    Raises:
+        CheckpointError: a file cannot be read.
+    """
     return Recipe(
         checkpoint=_hashes(base),
         merged=[_hashes(origin) for origin in merged],
@@ -92,12 +94,11 @@ def write_recipe(
 
 def is_made_by(out: Path, recipe: Recipe) -> bool:
     """Tell whether `out` holds a whole bundle made by this very recipe."""
-    written = out / RECIPE_FILE
-    if not written.is_file() or written.read_text(encoding="utf-8") != recipe.to_json():
-        return False
     try:
+        if (out / RECIPE_FILE).read_bytes() != recipe.to_json().encode():
+            return False
         open_bundle(out)
-    except BundleError:
+    except (OSError, BundleError):
         # Damaged since it was made: it is made again, which mends it.
         return False
     return True
@@ -127,34 +128,6 @@ def describe(checkpoint: Checkpoint, precision: Precision, prompt: Prompt) -> Ma
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json`."""
     (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
-
-
-def read_pixels(checkpoint: Checkpoint) -> PixelSpec:
-    """Read preprocessor_config.json; PaliGemma's own values where it says nothing.
-
-    Raises:
-        CheckpointError: another size than the model's, or not bicubic, or not scaled by 1/255.
-    """
-    said = checkpoint.read_preprocessor()
-    side = checkpoint.shape.image_size
-    size = said.get("size", {"height": side, "width": side})
-    required = (
-        ("size", size, {"height": side, "width": side}),
-        ("resample", said.get("resample", BICUBIC), BICUBIC),
-        ("do_normalize", said.get("do_normalize", True), True),
-        ("rescale_factor × 255", round(said.get("rescale_factor", 1 / 255) * 255, 6), 1),
-    )
-    for what, value, wanted in required:
-        if value != wanted:
-            raise CheckpointError(
-                f"{checkpoint.folder}: preprocessor {what} is {value!r}, supported is {wanted!r}"
-            )
-    return PixelSpec(side, _triple(said.get("image_mean")), _triple(said.get("image_std")))
-
-
-def _triple(values: list[float] | None) -> tuple[float, float, float]:
-    red, green, blue = values or (0.5, 0.5, 0.5)
-    return (float(red), float(green), float(blue))
 
 
 def _architecture(checkpoint: Checkpoint) -> Architecture:
@@ -192,10 +165,17 @@ def _name(checkpoint: Checkpoint) -> str:
 
 
 def _hashes(origin: Origin) -> dict[str, str]:
-    files = sorted(path for pattern in FILES for path in origin.folder.glob(pattern))
+    """Hash the files that are fetched or read; a link that leads nowhere is an error."""
+    with reading(origin.folder):
+        found = sorted(path for pattern in FILES for path in origin.folder.glob(pattern))
+        files = [path for path in found if path.is_file() or not path.exists()]
     with ThreadPoolExecutor(2) as pool:
-        sums = pool.map(sha256, files)
-        return {path.name: found for path, found in zip(files, sums, strict=True)}
+        return dict(zip((path.name for path in files), pool.map(_hash, files), strict=True))
+
+
+def _hash(path: Path) -> str:
+    with reading(path):
+        return sha256(path)
 
 
 def _license(card: Path) -> str:

@@ -33,9 +33,24 @@ def reading(path: Path) -> Iterator[None]:
             f"{path} may not be read by this user: change its permissions (chmod) or its owner"
         ) from error
     except FileNotFoundError as error:
+        if path.is_symlink():
+            raise CheckpointError(
+                f"{path} is a link to a file that is not there: copy what it leads to as well "
+                "(cp -rL), or fetch it again"
+            ) from error
         raise CheckpointError(f"{path} is missing: give a folder in Hugging Face layout") from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is such a file; a link that leads nowhere is: reading it says so.
+
+    Raises:
+        CheckpointError: its folder may not be read.
+    """
+    with reading(path):
+        return path.is_file() or path.is_symlink()
 
 
 def refuse_pointer(path: Path) -> None:

@@ -11,21 +11,27 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.filesize import decimal
 
 from uservlm.converters import names
 from uservlm.converters.adapter_config import parse_recipe
 from uservlm.converters.adapters import WEIGHTS_FILE, mole_reason
-from uservlm.converters.checkpoint import match
+from uservlm.converters.checkpoint import check_head, match
 from uservlm.converters.configuration import read_config, shape_of
-from uservlm.converters.errors import CheckpointError
+from uservlm.converters.errors import CheckpointError, TokenizerError
 from uservlm.converters.files import read_json, reading
 from uservlm.converters.hub import ADAPTER_FILE, CONFIG_FILE, FILES, Origin, locate
+from uservlm.converters.pixels import pixels_in
 from uservlm.converters.shards import Stored, list_file, list_stored
+from uservlm.converters.tokenizer_gguf import read_vocabulary
 from uservlm.models.prompt import TEMPLATE
+
+if TYPE_CHECKING:
+    from transformers import PaliGemmaConfig
 
 Result = TypeVar("Result")
 
@@ -146,14 +152,17 @@ def _shape_lines(shape: names.Shape) -> Iterator[tuple[str, str]]:
 def _inspect_model(origin: Origin) -> CheckpointFacts:
     reasons: list[str] = []
     raw = _attempt(reasons, lambda: read_json(origin.folder / CONFIG_FILE))
-    shape = None
+    config = None
     if raw is not None:
-        shape = _attempt(reasons, lambda: shape_of(read_config(origin.folder / CONFIG_FILE)))
+        config = _attempt(reasons, lambda: read_config(origin.folder / CONFIG_FILE))
+    shape = None if config is None else shape_of(config)
     stored = _attempt(reasons, lambda: list_stored(origin.folder)) or []
-    if shape is not None and stored:
-        known = shape
-        _attempt(reasons, lambda: match(origin.folder, stored, known))
-    vocabulary = _attempt(reasons, lambda: _count_tokens(origin.folder))
+    if config is not None and stored:
+        _attempt(reasons, partial(_check_tensors, origin.folder, config, stored))
+    rows = None if shape is None else shape.rows
+    vocabulary = _attempt(reasons, lambda: read_vocabulary(origin.folder, rows).tokens)
+    if shape is not None:
+        _attempt(reasons, partial(pixels_in, origin.folder, shape.image_size))
     keys = [tensor.place.key for tensor in stored]
     family = "PaliGemma 2" if shape else str((raw or {}).get("model_type", "unknown"))
     return CheckpointFacts(
@@ -179,9 +188,10 @@ def _inspect_adapter(origin: Origin) -> CheckpointFacts:
     reasons: list[str] = []
     settings = _attempt(reasons, lambda: read_json(path)) or {}
     stored = _attempt(reasons, lambda: list_file(origin.folder / WEIGHTS_FILE)) or []
-    experts = mole_reason(tensor.place.key for tensor in stored)
+    keys = (tensor.place.key for tensor in stored)
+    experts = mole_reason((*keys, *settings, str(settings.get("peft_type"))))
     if experts is not None:
-        reasons.append(f"{origin.folder / WEIGHTS_FILE} {experts}")
+        reasons.append(f"{origin.folder} {experts}")
     elif settings:
         _attempt(reasons, lambda: parse_recipe(path, settings))
     found = (_MODULE.search(tensor.place.key) for tensor in stored)
@@ -215,10 +225,14 @@ def _attempt(reasons: list[str], look: Callable[[], Result]) -> Result | None:
     """Look at one thing; why it cannot be exported is a fact like any other."""
     try:
         return look()
-    except CheckpointError as error:
+    except (CheckpointError, TokenizerError) as error:
         if str(error) not in reasons:
             reasons.append(str(error))
         return None
+
+
+def _check_tensors(folder: Path, config: PaliGemmaConfig, stored: list[Stored]) -> None:
+    check_head(folder, config, match(folder, stored, shape_of(config)))
 
 
 def _count_parts(stored: list[Stored]) -> dict[str, int]:
@@ -260,23 +274,6 @@ def _prefix(key: str, wanted: str) -> str | None:
     """Give what a stored name begins with if that stands for `wanted`."""
     found = next(((p, meaning) for p, meaning in names.PREFIXES if key.startswith(p)), None)
     return found[0] if found is not None and found[1] == wanted else None
-
-
-def _count_tokens(folder: Path) -> int:
-    """Count the tokens of tokenizer.json, or without one of tokenizer.model."""
-    path = folder / "tokenizer.json"
-    if path.is_file():
-        data = read_json(path)
-        ids = (*data["model"]["vocab"].values(), *(t["id"] for t in data["added_tokens"]))
-        return int(max(ids)) + 1
-    path = folder / "tokenizer.model"
-    if not path.is_file():
-        raise CheckpointError(
-            f"{folder} holds neither tokenizer.json nor tokenizer.model: save the processor too"
-        )
-    from sentencepiece import SentencePieceProcessor
-
-    return int(SentencePieceProcessor(model_file=str(path)).get_piece_size())
 
 
 def _prompt(folder: Path) -> str | None:

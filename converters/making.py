@@ -16,8 +16,8 @@ from uservlm.converters import names
 from uservlm.converters.adapter_gguf import write_adapter
 from uservlm.converters.adapters import LoraAdapter
 from uservlm.converters.calibration import calibration_folder
-from uservlm.converters.describe import read_pixels
 from uservlm.converters.language_gguf import write_language
+from uservlm.converters.pixels import read_pixels
 from uservlm.converters.plan import IMPORTANCE, LANGUAGE, LOOKING, VISION, adapter_words
 from uservlm.converters.reference import Importance, embed, logits
 from uservlm.converters.stored import largest_error

@@ -105,8 +105,7 @@ def locked(out: Path) -> Iterator[Path]:
     missing = [path for path in folder.parents if not path.exists()]
     try:
         with disk_errors(out):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            handle = _lock(folder, out)
+            handle = _make(folder, out)
         try:
             _mend(out)
             yield folder
@@ -169,6 +168,18 @@ def _mend(out: Path) -> None:
         shutil.rmtree(old)
     else:
         old.rename(out)
+
+
+def _make(folder: Path, out: Path) -> int:
+    """Make the work folder and lock it."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return _lock(folder, out)
+    except FileNotFoundError as error:
+        # As /proc says it.
+        raise OutputError(
+            f"cannot write {folder}: no folder can be made there; choose another folder with --out"
+        ) from error
 
 
 def _lock(folder: Path, out: Path) -> int:

@@ -10,7 +10,7 @@ which they differ, both have seen the same text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +23,8 @@ from uservlm.converters.cases import Case
 from uservlm.converters.errors import ParityError
 from uservlm.converters.vision_onnx import Features, mean_token_cosine
 from uservlm.runtime.agreement import FAITHFUL, Scores, kl_divergence, mean, rouge1
-from uservlm.runtime.manifest import Agreement, Parity, Precision
+from uservlm.runtime.errors import BundleError
+from uservlm.runtime.manifest import MANIFEST_FILE, Agreement, Parity, Precision
 
 if TYPE_CHECKING:
     from uservlm.runtime import UserEmbedding, UserVLM
@@ -188,7 +189,21 @@ def lowest_cosine(original: Sequence[Features], users: Sequence[UserEmbedding]) 
 
 
 def thresholds(precision: Precision) -> dict[str, float]:
-    """Give what each figure must reach: answer_kl at most, the others at least."""
+    """Give what each figure must reach: answer_kl at most, the others at least.
+
+    Raises:
+        BundleError: a precision that no export makes.
+    """
+    known: dict[str, tuple[str, Collection[str]]] = {
+        "language": (precision.language, LANGUAGE),
+        "vision": (precision.vision, COSINE),
+    }
+    for part, (said, all_) in known.items():
+        if said not in all_:
+            raise BundleError(
+                f"{MANIFEST_FILE}: precision.{part} is {said!r}, not one of {', '.join(all_)}; "
+                "export the bundle again"
+            )
     kl, top1 = LANGUAGE[precision.language]
     rough = precision.vision == "int8"
     return {

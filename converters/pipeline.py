@@ -20,7 +20,7 @@ from uservlm.converters.plan import READING, SMALL, disk_need, estimate
 from uservlm.converters.progress import Steps
 from uservlm.converters.proving import ask_bundle, ask_original, draft, finish
 from uservlm.converters.sources import Wanted, find, open_all
-from uservlm.converters.task import Task
+from uservlm.converters.task import Task, check_readable
 from uservlm.converters.workbench import workbench
 from uservlm.runtime.manifest import MANIFEST_FILE
 
@@ -45,6 +45,7 @@ def export(options: ExportOptions, steps: Steps | None = None) -> Path:
         steps.say(f"{_shown(options.out)} holds another bundle, replaced when this one is ready")
     with steps.step(READING):
         checkpoint, kept = open_all(found)
+        check_readable(checkpoint)
     with workbench(options.out) as bench, _modest_libraries(), _threads(checkpoint):
         _run(Task(options, checkpoint, kept, recipe, bench, steps))
     steps.say(f"{_shown(options.out)} is ready")
@@ -54,7 +55,7 @@ def export(options: ExportOptions, steps: Steps | None = None) -> Path:
 def _run(task: Task) -> None:
     """Go through all steps, those that serve others inside them."""
     shape = task.checkpoint.shape
-    need = disk_need(shape, task.options)
+    need = disk_need(shape, task.options, task.kept.values())
     check_disk(task.options.out, need - task.bench.held_bytes, "the export")
     task.steps.plan(estimate(shape, task.options))
     features = look(task)

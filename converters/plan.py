@@ -7,9 +7,11 @@ as much faster or slower as its finished steps turn out to be; `progress.py` cor
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from uservlm.converters import names
+from uservlm.converters.adapters import LoraAdapter
 from uservlm.converters.calibration import calibration_folder
 from uservlm.converters.cases import PICTURES
 from uservlm.converters.language_gguf import tensors
@@ -86,15 +88,27 @@ def bundle_bytes(shape: Shape, quant: str, vision: str) -> int:
     return language_bytes(shape, quant) + vision_bytes(shape, vision) + shape.rows * TOKEN + GRAPH
 
 
-def disk_need(shape: Shape, options: ExportOptions) -> int:
+def adapter_bytes(adapter: LoraAdapter, shape: Shape) -> int:
+    """Give the size of a kept adapter's file beside its header: A and B in float32."""
+    sizes = names.expected(shape)
+    return sum(4 * pair.rank * sum(sizes[name]) for name, pair in adapter.pairs.items())
+
+
+def disk_need(shape: Shape, options: ExportOptions, kept: Iterable[LoraAdapter] = ()) -> int:
     """Give the most that lies on the disk at once while a bundle is made, in bytes.
 
     Besides the bundle: user embeddings, and the logits that both sides answered with.
+
+    Args:
+        shape: of the checkpoint.
+        options: say how many adapters are asked, and how much.
+        kept: these adapters, opened.
     """
     asked, sides = effort(shape, options.cases), 2 * (1 + len(options.kept))
     logits = sides * asked.cases * asked.tokens * shape.rows * 4
     features = pictures(shape, options) * (shape.image_tokens + TOKENS) * shape.width * 4
-    return bundle_bytes(shape, options.quant, options.vision) + logits + features
+    adapters = sum(adapter_bytes(adapter, shape) for adapter in kept)
+    return bundle_bytes(shape, options.quant, options.vision) + adapters + logits + features
 
 
 def original_words(adapter: str) -> str:

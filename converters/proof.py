@@ -108,6 +108,10 @@ def read_proof(folder: Path) -> Proof:
         raise BundleError(
             f"{path} is missing: give the original with --reference, or export the bundle again"
         ) from error
+    except PermissionError as error:
+        raise BundleError(
+            f"{path} may not be read by this user: change its permissions (chmod) or its owner"
+        ) from error
     except (BadZipFile, ValueError, KeyError, OSError) as error:
         raise BundleError(f"{path} is damaged: {error}; export the bundle again") from error
 

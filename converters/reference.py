@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy.typing as npt
 
 from uservlm.converters import names
 from uservlm.converters.checkpoint import Checkpoint
+from uservlm.converters.errors import TokenizerError
 from uservlm.converters.vision_onnx import Features, Pixels, reference_features
 
 if TYPE_CHECKING:
@@ -80,9 +82,24 @@ class Tokenizer:
     """The checkpoint's own tokenizer, as transformers reads it."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        """Read it.
+
+        Raises:
+            TokenizerError: transformers cannot, or it has no token to begin with.
+        """
         from transformers import AutoTokenizer
 
-        self._words = AutoTokenizer.from_pretrained(checkpoint.folder)
+        try:
+            # transformers 5 stores a list of extra tokens, of which 4.57 can make nothing; each of
+            # them is among the added tokens as well.
+            self._words = AutoTokenizer.from_pretrained(checkpoint.folder, extra_special_tokens={})
+        except Exception as error:  # tokenizers raises it bare
+            raise TokenizerError(
+                f"{checkpoint.folder}: transformers cannot open the tokenizer "
+                f"({_first_line(error)}): save the processor again, with transformers 4.57 or 5"
+            ) from error
+        if self._words.bos_token_id is None:
+            raise TokenizerError(f"{checkpoint.folder}: the tokenizer names no bos_token")
 
     def prompt(self, text: str) -> tuple[int, ...]:
         """Cut what stands behind the picture into ids, `<bos>` put in front."""
@@ -241,6 +258,11 @@ def _listen(layer: Any, prefix: str, importance: Importance | None) -> list[Any]
         layer.get_submodule(name).register_forward_pre_hook(hook(targets))
         for name, targets in INPUTS.items()
     ]
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return shorten(lines[0], 160, placeholder=" …") if lines else type(error).__name__
 
 
 def _eager(checkpoint: Checkpoint) -> Any:

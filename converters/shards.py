@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uservlm.converters.errors import CheckpointError
-from uservlm.converters.files import read_json, reading, refuse_pointer
+from uservlm.converters.files import is_there, read_json, reading, refuse_pointer
 
 if TYPE_CHECKING:
     import torch
@@ -59,8 +59,7 @@ def list_stored(folder: Path) -> list[Stored]:
         CheckpointError: no safetensors, a damaged or missing file, or index and shards disagree.
     """
     index = folder / INDEX_FILE
-    with reading(index):
-        indexed = index.is_file()
+    indexed = is_there(index)
     shards = _shards(folder, index) if indexed else {}
     files = sorted({folder / name for name in shards.values()}) if indexed else [_single(folder)]
     _refuse_doubt(folder, files, indexed)
@@ -154,9 +153,9 @@ def _checked(place: Place, values: torch.Tensor) -> torch.Tensor:
 def _single(folder: Path) -> Path:
     """Give the one weight file of a folder without index, or say what is there instead."""
     file = folder / WEIGHTS_FILE
+    if is_there(file):
+        return file
     with reading(folder):
-        if file.is_file():
-            return file
         held = sorted(path.name for path in folder.iterdir())
     foreign = [name for name in held if name.endswith(FOREIGN) and name != "training_args.bin"]
     other = [name for name in held if name.endswith(".safetensors")]

@@ -14,11 +14,13 @@ from uservlm.converters import names
 from uservlm.converters.adapters import LoraAdapter
 from uservlm.converters.cases import calibration_cases, calibration_pictures
 from uservlm.converters.checkpoint import Checkpoint
-from uservlm.converters.describe import Recipe, read_pixels
+from uservlm.converters.describe import Recipe
 from uservlm.converters.options import ExportOptions
+from uservlm.converters.pixels import read_pixels
 from uservlm.converters.plan import SMALL, Effort, effort, pictures
 from uservlm.converters.progress import Steps
 from uservlm.converters.reference import Asked, Tokenizer
+from uservlm.converters.tokenizer_gguf import read_vocabulary
 from uservlm.converters.vision_onnx import Features, Pixels
 from uservlm.converters.workbench import Finished, Workbench
 from uservlm.runtime.image import to_pixels
@@ -89,6 +91,18 @@ class Task:
     def pixels(self) -> list[Pixels]:
         """Give the drawn pictures as the checkpoint wants them."""
         return drawn_pixels(self.checkpoint, self.pictures)
+
+
+def check_readable(checkpoint: Checkpoint) -> None:
+    """Read what is small and used late, so that its damage shows before any work is done.
+
+    Raises:
+        CheckpointError: see `read_pixels`.
+        TokenizerError: see `read_vocabulary` and `Tokenizer`.
+    """
+    read_pixels(checkpoint)
+    read_vocabulary(checkpoint.folder, checkpoint.shape.rows)
+    Tokenizer(checkpoint)
 
 
 def drawn_pixels(checkpoint: Checkpoint, count: int) -> list[Pixels]:

@@ -11,6 +11,8 @@ They are known to differ on one text: U+2581 typed beside a space or another U+2
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from typing import Any
 from gguf import GGUFWriter, TokenType
 
 from uservlm.converters.errors import TokenizerError
-from uservlm.converters.files import read_json
+from uservlm.converters.files import is_there, read_json, reading
 
 SPACE = "\u2581"
 """What SentencePiece writes for a space."""
@@ -48,27 +50,53 @@ class Vocabulary:
     special: dict[str, int]
     """Ids of bos, eos, unk and pad."""
 
+    @property
+    def tokens(self) -> int:
+        """How many pieces are the tokenizer's own; the others fill up the rows."""
+        return sum(
+            piece.type is not TokenType.UNUSED or piece.score != PADDING_SCORE
+            for piece in self.pieces
+        )
 
-def read_vocabulary(folder: Path, rows: int) -> Vocabulary:
-    """Read the tokenizer and fill it up to `rows` with unused pieces.
+
+def read_vocabulary(folder: Path, rows: int | None = None) -> Vocabulary:
+    """Read the tokenizer and fill it up to `rows` with unused pieces; None leaves it as it is.
 
     Raises:
-        TokenizerError: none there, not of Gemma's kind, or larger than the embedding table.
+        TokenizerError: none there, damaged, not of Gemma's kind, or larger than the embedding
+            table.
+        CheckpointError: a file of it cannot be read.
     """
     model, fast = folder / "tokenizer.model", folder / "tokenizer.json"
     # Read once: Gemma's is 34 MB.
-    data = read_json(fast) if fast.is_file() else None
-    if model.is_file():
+    data = read_json(fast) if is_there(fast) else None
+    if is_there(model):
         base = _from_sentencepiece(model)
     elif data is not None:
-        base = _from_fast(data, fast)
+        with _parsing(fast):
+            base = _from_fast(data, fast)
     else:
-        raise TokenizerError(f"{folder} holds neither tokenizer.model nor tokenizer.json")
-    pieces = _with_added(base, _added_tokens(folder, data), folder)
-    if data is not None:
-        _compare(pieces, data, fast)
-    special = _special_ids(folder, {piece.text: token for token, piece in enumerate(pieces)})
-    return Vocabulary(tuple(_padded(pieces, rows, folder)), special)
+        raise TokenizerError(
+            f"{folder} holds neither tokenizer.model nor tokenizer.json: save the processor too"
+        )
+    config = folder / "tokenizer_config.json"
+    with _parsing(config if data is None else fast):
+        pieces = _with_added(base, _added_tokens(folder, data), folder)
+        if data is not None:
+            _compare(pieces, data, fast)
+    with _parsing(config):
+        special = _special_ids(folder, {piece.text: token for token, piece in enumerate(pieces)})
+    filled = _padded(pieces, len(pieces) if rows is None else rows, folder)
+    return Vocabulary(tuple(filled), special)
+
+
+@contextmanager
+def _parsing(path: Path) -> Iterator[None]:
+    """Take values of another type than a tokenizer's for damage to the file they are in."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise TokenizerError(f"{path} is damaged: {error!r}; fetch it again") from error
 
 
 def write_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
@@ -92,8 +120,10 @@ def _from_sentencepiece(path: Path) -> list[Piece]:
     from sentencepiece import sentencepiece_model_pb2
 
     model = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
+    with reading(path):
+        content = path.read_bytes()
     try:
-        model.ParseFromString(path.read_bytes())
+        model.ParseFromString(content)
     except DecodeError as error:
         raise TokenizerError(f"{path} is damaged: {error}") from error
     required = (

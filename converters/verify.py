@@ -20,9 +20,12 @@ from uservlm.converters.proof import Proof, Said, read_proof, spread
 from uservlm.converters.vision_onnx import mean_token_cosine
 from uservlm.runtime.adapters import NO_ADAPTER
 from uservlm.runtime.agreement import kl_divergence
-from uservlm.runtime.bundle import Bundle, open_bundle
+from uservlm.runtime.bundle import PROOF_FILE, Bundle, open_bundle
 from uservlm.runtime.errors import BundleError
 from uservlm.runtime.manifest import Parity
+
+LIMITS = ("vision_cosine", "answer_kl")
+"""Of the thresholds: what a repetition is held against."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ def repeat(path: Path, done: Done = lambda count: None) -> list[Repeat]:
 
     bundle = open_bundle(path)
     proof = read_proof(path)
+    recorded = {name: _recorded(bundle, name) for name in proof.said}
     with UserVLM.load(path, attention="exact", verify=False) as vlm:
         users = [vlm.encode(picture) for picture in calibration_pictures()[: len(proof.features)]]
         cosine = min(
@@ -83,7 +87,7 @@ def repeat(path: Path, done: Done = lambda count: None) -> list[Repeat]:
         for name, said in proof.said.items():
             cases = calibration_cases(len(said.answers))
             replies = ask(vlm, cases, users, "exact", done, name, proof.limit)
-            found.append(_compare(bundle, name, cosine, said, replies))
+            found.append(_compare(name, recorded[name], cosine, said, replies))
     return found
 
 
@@ -103,13 +107,29 @@ def questions_in(proof: Proof) -> int:
     return sum(len(said.answers) for said in proof.said.values())
 
 
-def _compare(
-    bundle: Bundle, name: str, cosine: float, said: Said, replies: Sequence[Reply]
-) -> Repeat:
+def _recorded(bundle: Bundle, name: str) -> Parity:
+    """Give the figures that a model of the bundle had when it was made."""
     manifest = bundle.manifest
+    if name != NO_ADAPTER and name not in manifest.adapters:
+        raise BundleError(
+            f"{bundle.path}: {PROOF_FILE} is about an adapter {name!r} that the manifest does not "
+            "list; export the bundle again"
+        )
     recorded = manifest.parity if name == NO_ADAPTER else manifest.adapters[name].parity
     if recorded is None:
         raise BundleError(f"{bundle.path}: the manifest holds no parity; export the bundle again")
+    lacking = [figure for figure in LIMITS if figure not in recorded.threshold]
+    if lacking:
+        raise BundleError(
+            f"{bundle.path}: the manifest's parity.threshold lacks {', '.join(lacking)}; "
+            "export the bundle again"
+        )
+    return recorded
+
+
+def _compare(
+    name: str, recorded: Parity, cosine: float, said: Said, replies: Sequence[Reply]
+) -> Repeat:
     first = [(theirs.astype(np.float32), ours.logits[0]) for theirs, ours in
              zip(said.first, replies, strict=True)]  # fmt: skip
     return Repeat(

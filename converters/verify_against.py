@@ -6,6 +6,7 @@ thresholds are `parity.py`'s.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,10 @@ from uservlm.converters.progress import Steps
 from uservlm.converters.proving import ask_models
 from uservlm.converters.reference import embed, logits
 from uservlm.converters.sources import Wanted, find, open_all
-from uservlm.converters.task import ask_cases, drawn_pixels
+from uservlm.converters.task import ask_cases, check_readable, drawn_pixels
 from uservlm.runtime.adapters import NO_ADAPTER, choose
 from uservlm.runtime.bundle import Bundle, open_bundle, replace_manifest
+from uservlm.runtime.errors import BundleError
 from uservlm.runtime.manifest import Agreement, Parity
 
 
@@ -45,7 +47,9 @@ def hold_against(
         CheckpointError: see `resolve` and `open_checkpoint`; or of another shape than the bundle.
     """
     bundle = open_bundle(path)
+    limits = thresholds(bundle.manifest.precision)
     checkpoint, kept = open_all(find(original))
+    check_readable(checkpoint)
     _check_same(bundle, checkpoint, kept)
     asked, work = calibration_cases(cases), effort(checkpoint.shape, cases)
     pixels = drawn_pixels(checkpoint, work.pictures)
@@ -55,7 +59,7 @@ def hold_against(
     with steps.step(BUNDLE, 2 * len(asked) * len(said)) as done:
         answers = ask_models(path, features, asked, said, done, work.tokens)
     questions = ask_cases(checkpoint, bundle.manifest.prompt, features, cases)
-    limits, found = thresholds(bundle.manifest.precision), {}
+    found = {}
     for name, replies in answers.replies.items():
         more = () if name == NO_ADAPTER else (kept[name],)
         followed = [
@@ -74,7 +78,7 @@ def record(path: Path, found: Mapping[str, tuple[Parity, Agreement]]) -> None:
     """Write newly measured figures into the bundle's manifest, whole or not at all.
 
     Raises:
-        BundleError: it is no bundle any more.
+        BundleError: it is no bundle any more, or it cannot be written.
     """
     manifest = open_bundle(path, verify=False).manifest
     parity, resident = found[NO_ADAPTER]
@@ -84,7 +88,27 @@ def record(path: Path, found: Mapping[str, tuple[Parity, Agreement]]) -> None:
         else adapter
         for name, adapter in manifest.adapters.items()
     }
-    replace_manifest(path, replace(manifest, parity=parity, resident=resident, adapters=adapters))
+    whole = replace(manifest, parity=parity, resident=resident, adapters=adapters)
+    try:
+        replace_manifest(path, whole)
+    except OSError as error:
+        raise BundleError(
+            f"{path} cannot be written ({error.strerror or error}): its manifest is as it was"
+        ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Make sure that figures can be recorded before they are measured.
+
+    Raises:
+        BundleError: the bundle may not be written.
+    """
+    effective = os.access in os.supports_effective_ids
+    if not os.access(path, os.W_OK | os.X_OK, effective_ids=effective):
+        raise BundleError(
+            f"{path} may not be written by this user, so nothing could be recorded: "
+            "change its permissions (chmod) or its owner, or verify without --record"
+        )
 
 
 def _check_same(bundle: Bundle, checkpoint: Checkpoint, kept: Mapping[str, LoraAdapter]) -> None:

@@ -47,10 +47,12 @@ def verify(options: argparse.Namespace) -> None:
         check_repeats(repeats)
         return
     from uservlm.converters.sources import Wanted
-    from uservlm.converters.verify_against import hold_against, record
+    from uservlm.converters.verify_against import check_writable, hold_against, record
 
     cases = CASES_BY_DEFAULT if options.cases is None else options.cases
     _check_cases(cases, options.record, manifest)
+    if options.record:
+        check_writable(path)
     wanted = Wanted(
         options.reference, options.revision, tuple(options.adapters), places_by_name(options.kept)
     )

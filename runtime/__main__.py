@@ -19,7 +19,7 @@ from typing import Any
 
 from uservlm.runtime import tune, users_command
 from uservlm.runtime.ask_command import add_options, ask, chat, complain
-from uservlm.runtime.bundle import open_bundle
+from uservlm.runtime.bundle import is_bundle, open_bundle
 from uservlm.runtime.errors import BundleError, RequestError, UserVLMError
 from uservlm.runtime.inspect_bundle import description as describe_bundle
 from uservlm.runtime.manifest import MANIFEST_FILE
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def inspect(options: argparse.Namespace) -> None:
     """Say what a bundle, a checkpoint or an adapter is, without loading its models."""
     path = Path(options.bundle)
-    told = _bundle_facts if (path / MANIFEST_FILE).is_file() else _checkpoint_facts
+    told = _bundle_facts if is_bundle(path) else _checkpoint_facts
     record, lines = told(options)
     if options.json:
         print(json.dumps(record, ensure_ascii=False))
@@ -80,6 +80,11 @@ def verify(options: argparse.Namespace) -> None:
 
 
 def _bundle_facts(options: argparse.Namespace) -> Facts:
+    if options.revision is not None:
+        raise RequestError(
+            f"--revision {options.revision} chooses in a hub repository, and {options.bundle} is a "
+            "bundle: leave it out"
+        )
     manifest = open_bundle(options.bundle, verify=options.verify).manifest
     attention = resolve("auto", manifest)
     return {**asdict(manifest), "attention": attention}, describe_bundle(manifest, attention)
@@ -89,7 +94,7 @@ def _checkpoint_facts(options: argparse.Namespace) -> Facts:
     try:
         from uservlm.converters.inspect_checkpoint import description, inspect_checkpoint
 
-        facts = inspect_checkpoint(options.bundle)
+        facts = inspect_checkpoint(options.bundle, options.revision)
     except ModuleNotFoundError as error:
         raise BundleError(
             f"no bundle at {options.bundle}: {MANIFEST_FILE} is missing; to look at a checkpoint "
@@ -117,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         "inspect", help="describe a bundle or a checkpoint", description=inspect.__doc__
     )
     _add_bundle(about, "BUNDLE_OR_CHECKPOINT", "folder, or OWNER/NAME in the hub's cache")
+    about.add_argument("--revision", help="branch, tag or commit of the hub repository")
     about.set_defaults(run=inspect)
     again = commands.add_parser("verify", help="prove a bundle again", description=verify.__doc__)
     again.add_argument("bundle", metavar="BUNDLE", help="folder made by converters/export.py")

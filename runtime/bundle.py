@@ -7,6 +7,8 @@ files; opening them is the business of `vision.py` and `language.py`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,31 +53,18 @@ def open_bundle(path: str | Path, *, verify: bool = True, trust: bool = False) -
         BundleError: names the file and the way out.
     """
     folder = Path(path)
-    manifest_file = folder / MANIFEST_FILE
-    if not manifest_file.is_file():
-        raise BundleError(
-            f"no bundle at {folder}: {MANIFEST_FILE} is missing; "
-            "make one with `python converters/export.py`"
-        )
-    try:
-        manifest = Manifest.from_json(manifest_file.read_text(encoding="utf-8"))
-    except BundleError as error:
-        raise BundleError(f"{folder}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise BundleError(
-            f"{manifest_file} is damaged: {error}; export the bundle again"
-        ) from error
-    for required in (VISION_FILE, LANGUAGE_FILE):
-        if required not in manifest.files:
-            raise BundleError(f"{manifest_file} does not list {required}; export the bundle again")
-    for name, record in manifest.files.items():
-        _check_file(folder / name, record, verify=False)
-    found = stamp(folder, [MANIFEST_FILE, *manifest.files])
-    if verify and not (trust and was_verified(folder, found)):
-        for name, record in manifest.files.items():
-            _check_file(folder / name, record, verify=True)
-        note_verified(folder, found)
-    return Bundle(folder, manifest)
+    with _reading(folder):
+        return _open(folder, verify, trust)
+
+
+def is_bundle(folder: Path) -> bool:
+    """Tell whether a folder, which need not be there, holds a manifest.
+
+    Raises:
+        BundleError: the folder may not be read.
+    """
+    with _reading(folder):
+        return (folder / MANIFEST_FILE).is_file()
 
 
 def replace_manifest(folder: Path, manifest: Manifest) -> None:
@@ -117,3 +106,45 @@ def _check_file(path: Path, record: FileRecord, verify: bool) -> None:
             f"{path} does not have the SHA-256 of the manifest: "
             "it is damaged; export the bundle again"
         )
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Turn what the operating system says while a bundle is read into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        path = error.filename or folder
+        if isinstance(error, PermissionError):
+            raise BundleError(
+                f"{path} may not be read by this user: change its permissions (chmod) or its owner"
+            ) from error
+        raise BundleError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _open(folder: Path, verify: bool, trust: bool) -> Bundle:
+    manifest_file = folder / MANIFEST_FILE
+    if not manifest_file.is_file():
+        raise BundleError(
+            f"no bundle at {folder}: {MANIFEST_FILE} is missing; "
+            "make one with `python converters/export.py`"
+        )
+    try:
+        manifest = Manifest.from_json(manifest_file.read_text(encoding="utf-8"))
+    except BundleError as error:
+        raise BundleError(f"{folder}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise BundleError(
+            f"{manifest_file} is damaged: {error}; export the bundle again"
+        ) from error
+    for required in (VISION_FILE, LANGUAGE_FILE):
+        if required not in manifest.files:
+            raise BundleError(f"{manifest_file} does not list {required}; export the bundle again")
+    for name, record in manifest.files.items():
+        _check_file(folder / name, record, verify=False)
+    found = stamp(folder, [MANIFEST_FILE, *manifest.files])
+    if verify and not (trust and was_verified(folder, found)):
+        for name, record in manifest.files.items():
+            _check_file(folder / name, record, verify=True)
+        note_verified(folder, found)
+    return Bundle(folder, manifest)

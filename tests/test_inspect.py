@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -188,6 +190,8 @@ def test_an_adapter_is_described(tmp_path: Path) -> None:
         ("mlp.experts.0.up_proj", {}, "MoLE"),
         ("self_attn.q_proj", {"use_dora": True}, "use_dora"),
         ("self_attn.q_proj", {"peft_type": "IA3"}, "'IA3'"),
+        ("self_attn.q_proj", {"num_experts": 4}, "(num_experts) is a mixture of LoRA experts"),
+        ("self_attn.q_proj", {"lora_alpha": float("nan")}, "alpha is nan, no finite number"),
     ],
 )
 def test_an_adapter_that_cannot_be_exported_says_why(
@@ -195,6 +199,97 @@ def test_an_adapter_that_cannot_be_exported_says_why(
 ) -> None:
     facts = inspect_checkpoint(make_adapter(tmp_path / "adapter", module, **more))
     assert not facts.exportable and len(facts.reasons) == 1 and reason in facts.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("tokenizer.json", b"{}", "tokenizer.json: model.type is None, but a Gemma tokenizer has"),
+        ("tokenizer.json", b'{"model": 7}', "tokenizer.json is damaged"),
+        ("tokenizer.model", b"\xff\xfe no protobuf", "tokenizer.model is damaged"),
+        ("preprocessor_config.json", b'{"do_rescale": false}', "do_rescale is False, supported"),
+        ("config.json", None, "config.json is a link to a file that is not there"),
+        ("model.safetensors", None, "model.safetensors is a link to a file that is not there"),
+        ("preprocessor_config.json", None, "config.json is a link to a file that is not there"),
+    ],
+)
+def test_what_an_export_would_refuse_is_a_reason(
+    folder: Path, name: str, content: bytes | None, reason: str
+) -> None:
+    for other in {"tokenizer.json", "tokenizer.model"} - {name}:
+        if name.startswith("tokenizer"):
+            (folder / other).unlink()
+    (folder / name).unlink()
+    if content is None:
+        (folder / name).symlink_to("../../blobs/c0ffee")
+    else:
+        (folder / name).write_bytes(content)
+    facts = inspect_checkpoint(folder)
+    assert not facts.exportable and any(reason in one for one in facts.reasons)
+
+
+def test_an_untied_head_that_is_not_stored_is_a_reason(folder: Path) -> None:
+    change_config(folder, "text_config", tie_word_embeddings=False)
+    (reason,) = inspect_checkpoint(folder).reasons
+    assert "tie_word_embeddings is False" in reason
+
+
+def test_a_revision_is_looked_for_in_the_cache(
+    folder: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a hub id or the cache's folder of a repository; elsewhere there is none."""
+    repository = folder.parent / "models--owner--name"
+    for commit in ("c0ffee", "decade"):
+        shutil.copytree(folder, repository / "snapshots" / commit)
+    change_config(repository / "snapshots" / "decade", "text_config", rope_theta=-1)
+    assert main(["inspect", str(repository), "--revision", "c0ffee"]) == 0
+    assert "owner/name at c0ffee" in capsys.readouterr().out
+    assert main(["inspect", str(repository), "--revision", "decade"]) == 0
+    assert "rope_theta" in capsys.readouterr().out
+    for plain in (folder, tiny_bundle):
+        assert main(["inspect", str(plain), "--revision", "c0ffee"]) == 2
+        assert "--revision c0ffee chooses in a hub repository" in capsys.readouterr().err
+
+
+@pytest.fixture
+def closed(tiny_bundle: Path) -> Iterator[Callable[[str], Path]]:
+    """A bundle of which another user may read all but one file; root may read everything."""
+    user = os.geteuid()
+    with TemporaryDirectory() as place:
+
+        def close(name: str) -> Path:
+            copied = shutil.copytree(tiny_bundle, Path(place) / "bundle")
+            Path(place).chmod(0o755)
+            (copied / name).chmod(0)
+            if user == 0:
+                os.seteuid(65534)
+            return copied
+
+        try:
+            yield close
+        finally:
+            os.seteuid(user)
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+@pytest.mark.parametrize("name", [".", "manifest.json", "language.gguf", "proof.npz"])
+def test_what_may_not_be_read_is_one_sentence(
+    closed: Callable[[str], Path], command: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = closed(name)
+    assert main([command, str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"uservlm: {path}")
+    assert "may not be read by this user: change its permissions" in line
+
+
+def test_a_bundle_whose_files_are_links_to_nothing_is_refused(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copy / "language.gguf").unlink()
+    (copy / "language.gguf").symlink_to("nowhere")
+    assert main(["inspect", str(copy)]) == 2
+    assert "language.gguf is missing" in capsys.readouterr().err
 
 
 def test_nothing_is_fetched() -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,6 +150,62 @@ def test_few_cases_do_not_overwrite_what_many_decided(
     assert main(["verify", str(copy), "--cases", "8"]) == 2
     assert "--reference" in capsys.readouterr().err
     assert (copy / MANIFEST_FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "reference", "message"),
+    [
+        (lambda data: data["parity"].update(threshold={}), False, "lacks vision_cosine, answer_kl"),
+        (lambda data: data.update(parity=None), False, "holds no parity"),
+        (lambda data: data["precision"].update(language="q3"), True, "language is 'q3', not one"),
+        (lambda data: data["precision"].update(vision="int4"), True, "vision is 'int4', not one"),
+    ],
+)
+def test_a_manifest_changed_by_hand_is_refused_before_anything_is_asked(
+    copy: Path,
+    tiny_checkpoint: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Any]], object],
+    reference: bool,
+    message: str,
+) -> None:
+    data = json.loads((copy / MANIFEST_FILE).read_text())
+    change(data)
+    (copy / MANIFEST_FILE).write_text(json.dumps(data))
+    more = ["--reference", str(tiny_checkpoint)] if reference else []
+    assert main(["verify", str(copy), *more]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line and "export the bundle again" in line
+
+
+def test_a_proof_of_an_adapter_that_is_not_listed_is_refused(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(copy / PROOF_FILE) as arrays:
+        more = {key.replace("none/", "fair/"): arrays[key] for key in arrays if "/" in key}
+        np.savez(copy / PROOF_FILE, **{**dict(arrays), **more})
+    swap_file(copy, PROOF_FILE, Path(shutil.copy(copy / PROOF_FILE, copy.parent / "proof")))
+    assert main(["verify", str(copy)]) == 2
+    assert "proof.npz is about an adapter 'fair'" in capsys.readouterr().err
+
+
+def test_what_could_not_be_recorded_is_not_measured(
+    tiny_bundle: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = os.geteuid()
+    with TemporaryDirectory() as place:
+        closed = shutil.copytree(tiny_bundle, Path(place) / "bundle")
+        Path(place).chmod(0o755)
+        closed.chmod(0o555)
+        command = ["verify", str(closed), "--reference", str(tiny_checkpoint), "--cases", "16"]
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            assert main([*command, "--record"]) == 2
+        finally:
+            os.seteuid(user)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{closed} may not be written" in line and "without --record" in line
 
 
 def test_another_original_is_refused(tiny_bundle: Path, make_checkpoint: MakeCheckpoint) -> None:
