@@ -15,8 +15,8 @@ from reference import Reference as Whole  # noqa: E402
 from uservlm.converters import names  # noqa: E402
 from uservlm.converters.cases import calibration_pictures  # noqa: E402
 from uservlm.converters.checkpoint import open_checkpoint  # noqa: E402
-from uservlm.converters.pixels import read_pixels  # noqa: E402
 from uservlm.converters.export import POCKET  # noqa: E402
+from uservlm.converters.pixels import read_pixels  # noqa: E402
 from uservlm.converters.reference import (  # noqa: E402
     Asked,
     Importance,
