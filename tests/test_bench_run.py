@@ -55,7 +55,8 @@ def test_everything_is_in_the_results(
     assert {f"{way}/ttft/{n} tokens" for way in ways for n in (16, 32, 50, 100)} <= keys
     assert {f"resident/ttft/{people} in turn" for people in (1, 4, 16)} <= keys
     assert "restored/start" in keys and "cold/vision/50 tokens" in keys
-    assert {duel.peer for duel in found.latency.duels} == {"llama.cpp"}
+    fought = {(duel.peer, duel.ours) for duel in found.latency.duels}
+    assert fought == {("llama.cpp", "exact"), ("llama.cpp, image cached", "resident")}
     assert all(len(row.samples) >= 1 and min(row.samples) >= 0 for row in found.latency.rows)
     assert len(found.growth) == 3  # of a bundle of one's own no other picture size can be made
 
