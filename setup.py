@@ -49,7 +49,7 @@ setup(
     packages=list(PACKAGES),
     package_dir=PACKAGES,
     package_data={
-        "uservlm.bench": ["published/*.json", "peers/*.txt", "results/*.json", "templates/*"],
+        "uservlm.bench": ["published/*.json", "peers/*.txt", "measured/*.json", "templates/*"],
         "uservlm.models": ["topics/*.toml", "catalog/*.toml"],
         "": ["py.typed"],
     },

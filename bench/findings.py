@@ -28,8 +28,8 @@ VERDICTS: Final = {
 """Behind a ratio, where it is not plain that ours is faster."""
 SENTENCES: Final = 3
 WEIGHTS: Final = {
-    "toy": "Toy weights, tuned on drawn people: they prove speed and equality, never quality.",
-    "random": "Random weights in the real shape: they prove speed and equality, never quality.",
+    "toy": "Toy weights, tuned on drawn people: what they prove is speed, never quality.",
+    "random": "Random weights in the real shape: what they prove is speed, never quality.",
     "given": "The bundle's own weights.",
 }
 """What follows from the kind of weights, and what does not."""
@@ -101,8 +101,8 @@ def sentences(results: Results) -> list[str]:
     """The finding in at most three sentences; what was not measured is not spoken of."""
     said = [
         _first_tokens(results),
-        _against(results, "resident", "Where the face is resident"),
-        _against(results, "cold", "Where the face is new"),
+        _against(results, "cold", "The same work on both sides, a new face"),
+        _against(results, "resident", "Ours with the face resident, the peer as it says"),
         _decoding(results),
         _peak(results),
     ]

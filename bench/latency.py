@@ -113,7 +113,8 @@ def _own_ways(job: Job, ours: Side, bounds: Bounds) -> list[Row]:
             whats.insert(0, "vision")
         for one in rows_of(way, f"{length} tokens", some, whats):
             bound = bounds.of(way, one.what, some[0])
-            note = f"{some[0]['computed_tokens']:.0f} of {some[0]['prompt_tokens']:.0f} computed"
+            computed, all_ = some[0]["computed_tokens"], some[0]["prompt_tokens"]
+            note = f"{computed:.0f} of {all_:.0f} positions computed"
             made = replace(one, note=note)
             rows.append(replace(made, bound=bound.value, bound_by=bound.by) if bound else made)
     return rows
@@ -147,7 +148,7 @@ def _crowds(job: Job, ours: Side) -> list[Row]:
         del turns[:people]  # the first round made them so
         if turns:
             again = sum(turn["restored"] for turn in turns)
-            note = f"{again:.0f} of {len(turns)} restored from disk, the others were still resident"
+            note = f"{again:.0f} of {len(turns)} restored from disk"
             rows += rows_of("resident", f"{people} in turn", turns, ["ttft"], note=note)
     return rows
 

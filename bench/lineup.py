@@ -15,6 +15,7 @@ from uservlm.runtime.errors import RequestError
 
 LLAMA = "uservlm.bench.side_llama"
 NO_CHECKPOINT = "the bundle's checkpoint is not known: give --checkpoint DIR"
+LEFT_OUT = "not among those that --peers named"
 TOO_SMALL = "4 B weights beside a model of millions say nothing: --shape user-vlm-3b"
 
 
@@ -73,9 +74,10 @@ def choose(job: Job, names: Sequence[str] | None) -> tuple[list[Peer], list[Miss
     for name in wanted:
         if name not in PEERS:
             raise RequestError(f"no peer is called {name!r}: choose from {', '.join(PEERS)}")
-    peers, missing = [], []
+    peers: list[Peer] = []
+    missing = [Missing(name, LEFT_OUT) for name in PEERS if name not in wanted]
     for name in wanted:
-        why = _why_not(name, job) if names is None else None
+        why = _why_not(name, job, named=names is not None)
         if why is None:
             peers.append(PEERS[name])
         else:
@@ -83,9 +85,9 @@ def choose(job: Job, names: Sequence[str] | None) -> tuple[list[Peer], list[Miss
     return peers, missing
 
 
-def _why_not(name: str, job: Job) -> str | None:
+def _why_not(name: str, job: Job, *, named: bool) -> str | None:
     if name.startswith("transformers") and job.checkpoint is None:
         return NO_CHECKPOINT
-    if name in ("gemma3-llama.cpp", "openvino") and not job.large:
+    if name in ("gemma3-llama.cpp", "openvino") and not job.large and not named:
         return TOO_SMALL
     return None

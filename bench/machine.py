@@ -41,6 +41,7 @@ def this_machine(threads: int) -> Machine:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         kernel=f"{platform.system()} {platform.release().partition('-')[0]}",
         instructions=tuple(flag for flag in DECISIVE if flag in has),
+        load=os.getloadavg()[0],
         packages={"python": platform.python_version(), **versions},
     )
 

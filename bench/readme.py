@@ -1,7 +1,7 @@
 """README's table from committed results: `python bench/readme.py [--check]`.
 
 Owns: which lines the tables have, and the markers they stand between, `<!-- bench:NAME -->` or
-`<!-- bench:NAME#flops -->` and `<!-- /bench -->`, NAME being a file of bench/results. With --check
+`<!-- bench:NAME#flops -->` and `<!-- /bench -->`, NAME being a file of bench/measured. With --check
 nothing is written, and the exit code is 1 when README and results disagree.
 """
 
@@ -31,10 +31,12 @@ from uservlm.runtime.errors import UserVLMError
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"
-RESULTS: Final = ROOT / "bench" / "results"
+RESULTS: Final = ROOT / "bench" / "measured"
 BLOCK: Final = re.compile(r"(<!-- bench:([\w.-]+)(#flops)? -->\n)(.*?)(<!-- /bench -->)", re.DOTALL)
 MARKER: Final = re.compile(r"<!-- (?:bench:|/bench)")
 
+WIDE: Final = 3.0
+"""A ratio whose spread covers so much says nothing that README should repeat."""
 Line = tuple[str, str]
 """What was measured, and what was found."""
 
@@ -149,12 +151,14 @@ def _rates(results: Results) -> list[Line]:
 def _peers(results: Results) -> list[Line]:
     """One line a peer: its time to first token against ours with the face resident, and new."""
     warm = {duel.peer: duel for duel in duels(results, "ttft", "resident")}
+    exact = {duel.peer: duel for duel in duels(results, "ttft", "exact")}
     cold = {duel.peer: duel for duel in duels(results, "ttft", "cold") if CACHED not in duel.peer}
     lines = []
-    for peer in dict.fromkeys([*warm, *cold]):
+    for peer in dict.fromkeys([*cold, *exact, *warm]):
+        told = (cold, warm) if peer in cold or peer in warm else (exact,)
         parts = [
-            f"{wording.times(found[peer].advantage)} as long as {_own(found[peer].ours)}"
-            for found in (warm, cold)
+            f"{wording.times(found[peer].advantage)} as long as {wording.side(found[peer].ours)}"
+            for found in told
             if peer in found
         ]
         name = f"{wording.side(peer)}, {wording.what('ttft')}"
@@ -195,7 +199,7 @@ def _busy(results: Results) -> list[Line]:
     parts = [
         f"{wording.what(duel.what)} {wording.times(duel.advantage)} slower"
         for duel in load_duels
-        if duel.ours == side
+        if duel.ours == side and duel.advantage.greatest < WIDE * duel.advantage.least
     ]
     return [(f"beside a busy core, {_own(side)}", "; ".join(parts))] if parts else []
 
@@ -227,7 +231,7 @@ def _cell(text: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Write README's measured tables from the results in bench/results."
+        description="Write README's measured tables from the results in bench/measured."
     )
     parser.add_argument("--check", action="store_true", help="only say whether they agree")
     parser.add_argument("--readme", type=Path, default=README, metavar="FILE")

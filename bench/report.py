@@ -27,15 +27,15 @@ PAGE: Final = "report.html"
 FIGURES: Final = "figures"
 """Folder beside the page."""
 HEADINGS: Final[Mapping[str, tuple[str, str]]] = {
-    "flops": (
-        "Operations",
-        "Counted on meta tensors by running each model's own code, not by a formula; a "
-        "multiplication with its addition counts as two.",
-    ),
     "latency": (
         "Latency",
         "Both sides run in processes of their own and take turns. A figure is a median, beside it "
         "the least and the greatest sample; a ratio is of medians, its spread that of neighbours.",
+    ),
+    "flops": (
+        "Operations",
+        "Counted on meta tensors by running each model's own code, not by a formula; a "
+        "multiplication with its addition counts as two.",
     ),
     "limits": (
         "What this machine allows",
@@ -60,7 +60,8 @@ HEADINGS: Final[Mapping[str, tuple[str, str]]] = {
 """Title of each section and what must be known to read it, in the order of the page."""
 BETTER: Final = (
     "How many times better ours is, measured in turns; below 1 the peer is better. Grey: the "
-    "spread holds 1, so that neither is."
+    "spread holds 1, so that neither is. The last line of a cell has the medians, the peer's and "
+    "ours: of these turns, so they may differ from the bars above, where ours was timed alone."
 )
 BESIDE: Final = "Each side alone and beside a process that only computes, one turn after the other."
 

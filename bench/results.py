@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
+from tempfile import NamedTemporaryFile
 from typing import Any, Final, Literal, TypeAlias
 
 from dacite import Config, DaciteError, from_dict
@@ -23,9 +24,12 @@ from uservlm.runtime.errors import UserVLMError
 
 FORMAT: Final = 1
 """Of results.json; another number is refused."""
+FILE: Final = "results.json"
 SECTIONS: Final = ("flops", "limits", "latency", "memory", "load", "growth", "fidelity")
 """In the order in which they run; `limits` is measured with whatever is held against it."""
 
+BUSY: Final = 0.5
+"""Load average, per core, from which a machine counts as busy."""
 Better: TypeAlias = Literal["less", "more"]
 
 
@@ -212,6 +216,13 @@ class Machine:
     """Of those that decide speed here: avx2, avx512_vnni, amx_int8, ..."""
     packages: Mapping[str, str]
     """Version by name, Python's among them."""
+    load: float | None = None
+    """Processes that wanted to run in the minute before it began (load average)."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether so much else ran that times mean little."""
+        return self.load is not None and self.load > BUSY * self.cores
 
 
 @dataclass(frozen=True)
@@ -288,13 +299,19 @@ SIDES: Final[Mapping[str, str]] = {
     "machine": "this machine",
     "transformers-bf16": "transformers in bfloat16",
     "transformers-f32": "transformers in float32",
-    "llama.cpp": "llama.cpp with text alone",
-    "llama.cpp, image cached": "llama.cpp with text alone, as much cached",
+    "llama.cpp": "llama.cpp, as many tokens of text",
+    "llama.cpp, image cached": "llama.cpp, a picture's worth of text cached",
     "gemma3-llama.cpp": "Gemma 3 4B on llama.cpp",
     "gemma3-llama.cpp, image cached": "Gemma 3 4B on llama.cpp, image cached",
-    "openvino": "OpenVINO GenAI",
+    "openvino": "Qwen2.5-VL 3B on OpenVINO",
 }
 """Names of sides for people."""
+
+
+def probe(folder: Path) -> None:
+    """Find out whether results can be written; OSError says why not."""
+    with NamedTemporaryFile(dir=folder):
+        pass
 
 
 def save(results: Results, path: Path) -> None:

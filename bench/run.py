@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -37,20 +38,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure as the arguments say; 0 when it was measured, 2 when it could not be."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported
     try:
-        from uservlm.bench import report, results
-        from uservlm.runtime.errors import UserVLMError
+        from uservlm.bench import lineup, report, results
+        from uservlm.runtime.errors import RequestError, UserVLMError
     except ModuleNotFoundError as error:
         print(f"{error}: run `make bootstrap` and use .venv/bin/python", file=sys.stderr)
         return 2
-    given = _parser(results.SECTIONS).parse_args(arguments)
+    parser = _parser(results.SECTIONS, tuple(lineup.PEERS))
+    given = parser.parse_args(arguments)
+    if given.checkpoint and not given.bundle:
+        parser.error("--checkpoint belongs to --bundle: the others have their own")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # scratch folders go then too
     try:
+        try:
+            given.out.mkdir(parents=True, exist_ok=True)
+            results.probe(given.out)
+        except OSError as error:
+            raise RequestError(f"--out {given.out} cannot be written: {error.strerror}") from error
         found = _run(given)
-        given.out.mkdir(parents=True, exist_ok=True)
-        results.save(found, given.out / "results.json")
+        results.save(found, given.out / results.FILE)
         page = report.write(found, given.out)
     except UserVLMError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("bench: interrupted; nothing was written", file=sys.stderr)
+        return 130
     print(f"{page}\n", file=sys.stderr)
     print(json.dumps(compact(found), ensure_ascii=False, separators=(",", ":")))
     return 0
@@ -90,11 +102,15 @@ def _run(given: argparse.Namespace) -> Results:
     console = Console(stderr=True)
     start = perf_counter()
     with console.status("") as status, TemporaryDirectory(prefix="uservlm-bench-") as scratch:
+        said = ""
 
         def say(text: str) -> None:
-            status.update(f"{perf_counter() - start:5.0f} s  {text}")
-            if not console.is_terminal:
-                console.print(f"{perf_counter() - start:5.0f} s  {text}", highlight=False)
+            nonlocal said
+            line = f"{perf_counter() - start:5.0f} s  {text}"
+            status.update(line)
+            if text != said and not console.is_terminal:
+                console.print(line, highlight=False)
+            said = text
 
         subject = _subject(given, say)
         job = _job(given, subject, Path(scratch), say)
@@ -165,7 +181,7 @@ def _measure(given: argparse.Namespace, subject: Found, job: Job) -> Results:
     return found
 
 
-def _parser(sections: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(sections: Sequence[str], peers: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Measure FLOPs, latency, memory, load, growth and fidelity; write a page."
     )
@@ -181,23 +197,30 @@ def _parser(sections: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", type=_names(choices), metavar="A,B", help=f"sections: {', '.join(choices)}"
     )
-    parser.add_argument("--repeat", type=_count, metavar="N", help="samples of each figure")
     parser.add_argument(
-        "--peers", type=_names(None), metavar="A,B", help="instead of all that fit; none for none"
+        "--repeat",
+        type=_count,
+        metavar="N",
+        help=f"samples of each figure; default: {REPEAT}, of a large model {LARGE_REPEAT}",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", default=ROOT / "build" / "bench", help="%(default)s"
+        "--peers",
+        type=_names([*peers, "none"]),
+        metavar="A,B",
+        help=f"instead of all that fit: {', '.join(peers)}, or none",
+    )
+    out = Path("build", "bench")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", default=ROOT / out, help=f"default: {out} of the project"
     )
     return parser
 
 
-def _names(choices: Sequence[str] | None) -> Callable[[str], tuple[str, ...]]:
+def _names(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     def names(text: str) -> tuple[str, ...]:
         given = tuple(part.strip() for part in text.split(",") if part.strip())
-        unknown = [name for name in given if choices is not None and name not in choices]
-        if unknown or not given:
-            known = "" if choices is None else f"; choose from {', '.join(choices)}"
-            raise argparse.ArgumentTypeError(f"{text!r}{known}")
+        if not given or not set(given) <= set(choices):
+            raise argparse.ArgumentTypeError(f"{text!r}; choose from {', '.join(choices)}")
         return given
 
     return names

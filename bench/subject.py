@@ -87,8 +87,12 @@ def given(folder: Path, checkpoint: Path | None) -> Found:
 
     Raises:
         BundleError: it cannot be opened.
+        RequestError: the checkpoint is no checkpoint's folder.
     """
     from uservlm.models.shapes import catalog
+
+    if checkpoint is not None and not (checkpoint / "config.json").is_file():
+        raise RequestError(f"{checkpoint} is no checkpoint: there is no config.json in it")
 
     sizes = open_bundle(folder, verify=False).manifest.architecture
     alike = (

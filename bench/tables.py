@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 from uservlm.bench import wording
 from uservlm.bench.findings import OURS, Standing, standing
@@ -40,6 +41,8 @@ class Cell:
     ratio: str = ""
     spread: str = ""
     standing: Standing = "within the spread"
+    medians: str = ""
+    """Theirs and ours, that the ratio is of."""
 
 
 @dataclass(frozen=True)
@@ -162,12 +165,16 @@ def _matrix(duels: Sequence[Duel], title: str) -> Matrix:
     ours = [side for side in OURS if side in present] + [s for s in present if s not in OURS]
     lines = []
     for peer in dict.fromkeys(duel.peer for duel in duels):
-        mine = {duel.ours: duel.advantage for duel in duels if duel.peer == peer}
-        cells = tuple(
-            _cell(mine[side], standing(mine[side])) if side in mine else Cell() for side in ours
-        )
+        mine = {duel.ours: duel for duel in duels if duel.peer == peer}
+        cells = tuple(_duel(mine[side]) if side in mine else Cell() for side in ours)
         lines.append((wording.side(peer), cells))
     return Matrix(title, tuple(_own(side) for side in ours), tuple(lines))
+
+
+def _duel(duel: Duel) -> Cell:
+    theirs, ours = median(duel.peer_samples), median(duel.our_samples)
+    medians = f"{wording.quantity(theirs, duel.unit)} : {wording.quantity(ours, duel.unit)}"
+    return replace(_cell(duel.advantage, standing(duel.advantage)), medians=medians)
 
 
 def _own(side: str) -> str:

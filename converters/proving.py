@@ -50,9 +50,9 @@ from uservlm.runtime.manifest import (
 ROOM = 512
 """KV cells beside one picture's: a question and its answer. More would be kept for users who are
 not asked again; at 896 px a cell costs 0.2 MB of cache and scores."""
-REPACKED = 3 * 10**9
+REPACKED = 2 * 10**9
 """Bytes of the largest language model that is asked from memory. Pages of a larger one's file may
-be dropped again, which keeps the export of a 10B below 5 GB."""
+be dropped again: a 3B in q8_0 took 6.0 GB with its weights in memory, and no export may take 5."""
 
 
 @dataclass(frozen=True)

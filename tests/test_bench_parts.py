@@ -206,7 +206,8 @@ def test_who_does_not_fit_is_named_with_the_reason(tiny_bundle: Path, tmp_path: 
 def test_a_peer_nobody_knows_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="ollama"):
         lineup.choose(a_job(tiny_bundle, tmp_path), ["ollama"])
-    assert lineup.choose(a_job(tiny_bundle, tmp_path), ["none"]) == ([], [])
+    peers, missing = lineup.choose(a_job(tiny_bundle, tmp_path), ["none"])
+    assert not peers and {one.what for one in missing} == set(lineup.PEERS)
 
 
 def test_a_shape_nobody_knows_is_refused() -> None:

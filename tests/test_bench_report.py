@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 ENOUGH_CONTRAST = 4.5
 """WCAG 2 AA, text of any size."""
-ORDER = ("flops", "latency", "limits", "memory", "load", "growth", "fidelity")
+ORDER = ("latency", "flops", "limits", "memory", "load", "growth", "fidelity")
 LOOK = """
 () => {
   const rgba = (text) => text.match(/[\\d.]+/g).map(Number);
@@ -120,10 +120,17 @@ def test_it_begins_with_what_was_measured_and_then_what_was_found(page: Path) ->
     text = page.read_text(encoding="utf-8")
     head = text[text.index("<body>") : text.index("<main>")]
     order = ["user-vlm-3b", "Xeon", "21 November 2026, 10:34 UTC", "7be3122",
-             "never quality", "862", "8.21 times", "0.720 times", "and so is faster",
+             "never quality", "862", "0.720 times", "and so is faster", "8.21 times",
              "31\xa0min 13\xa0s"]  # fmt: skip
     places = [head.index(one) for one in order]
     assert places == sorted(places)
+
+
+def test_a_busy_machine_is_told_before_any_figure() -> None:
+    busy = replace(results(), machine=replace(results().machine, load=7.5))
+    head, _, _ = report.render(busy, {}).partition("<main>")
+    assert "load average 7.5" in head
+    assert "load average" not in report.render(results(), {})
 
 
 def test_sections_come_in_order_and_absent_ones_do_not(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from bench_results import results
 
 from uservlm.bench import run
 from uservlm.bench.results import load, save
-from uservlm.converters.export import ROOT
+from uservlm.converters.export import POCKET, ROOT
 
 
 def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -93,6 +93,8 @@ def test_nothing_is_left_of_the_people_it_drew(
         (["--shape", "llama"], "'llama'"),
         (["--bundle", "nowhere"], "nowhere"),
         (["--peers", "ollama"], "'ollama'"),
+        (["--checkpoint", "nowhere"], "--bundle"),
+        (["--bundle", str(POCKET), "--checkpoint", "nowhere"], "config.json"),
     ],
 )
 def test_what_cannot_be_measured_is_one_sentence(
@@ -107,7 +109,17 @@ def test_what_cannot_be_measured_is_one_sentence(
     assert code == 2
     said = capsys.readouterr().err
     assert named in said and "Traceback" not in said
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize("place", ["/proc/here", "results.json"])
+def test_where_nothing_can_be_written_is_found_out_first(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results.json").write_text("a file")
+    assert run.main(["--only", "flops", "--out", str(tmp_path / place)]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be written" in said and "Llama" not in said
 
 
 def test_a_python_without_the_project_is_told_what_to_do() -> None:
