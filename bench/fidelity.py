@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from uservlm.bench.arguments import count
 from uservlm.bench.both_ways import Fidelity, measure, record
 from uservlm.converters.calibration import calibration_folder
 from uservlm.converters.cases import QUESTIONS, SEED, Case, spread_cases
@@ -177,18 +178,12 @@ def _parser() -> argparse.ArgumentParser:
         help="pairs of picture and question; default: %(default)s",
     )
     parser.add_argument("--adapter", metavar="NAME", help="one that the bundle keeps apart")
-    parser.add_argument("--tokens", type=_count, help="of each answer that are looked at, at most")
-    parser.add_argument("--threads", type=_count, help="to compute with")
+    parser.add_argument("--tokens", type=count, help="of each answer that are looked at, at most")
+    parser.add_argument("--threads", type=count, help="to compute with")
     parser.add_argument(
         "--record", action="store_true", help='write it into the bundle; attention="auto" obeys'
     )
     return parser
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give 1 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -182,6 +182,8 @@ def _measure(given: argparse.Namespace, subject: Found, job: Job) -> Results:
 
 
 def _parser(sections: Sequence[str], peers: Sequence[str]) -> argparse.ArgumentParser:
+    from uservlm.bench.arguments import count
+
     parser = argparse.ArgumentParser(
         description="Measure FLOPs, latency, memory, load, growth and fidelity; write a page."
     )
@@ -199,7 +201,7 @@ def _parser(sections: Sequence[str], peers: Sequence[str]) -> argparse.ArgumentP
     )
     parser.add_argument(
         "--repeat",
-        type=_count,
+        type=count,
         metavar="N",
         help=f"samples of each figure; default: {REPEAT}, of a large model {LARGE_REPEAT}",
     )
@@ -224,12 +226,6 @@ def _names(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
         return given
 
     return names
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: give 1 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("llama_cpp")
 
-from checkpoints import change_config, rewrite  # noqa: E402
+from checkpoints import as_another_user, change_config, rewrite  # noqa: E402
 
 from uservlm.converters.checkpoint import open_checkpoint  # noqa: E402
 from uservlm.converters.describe import RECIPE_FILE, is_made_by, write_recipe  # noqa: E402
@@ -90,16 +89,8 @@ def test_what_is_no_file_is_not_hashed(folder: Path) -> None:
 @pytest.fixture
 def unprivileged(folder: Path) -> Iterator[Path]:
     """The checkpoint where another user finds it; root may read everything."""
-    with TemporaryDirectory() as place:
-        copied = shutil.copytree(folder, Path(place) / "checkpoint")
-        Path(place).chmod(0o755)
-        user = os.geteuid()
-        if user == 0:
-            os.seteuid(65534)
-        try:
-            yield copied
-        finally:
-            os.seteuid(user)
+    with as_another_user(folder) as copied:
+        yield copied
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "README.md", "."])

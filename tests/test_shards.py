@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -19,6 +18,7 @@ pytest.importorskip("transformers")
 from checkpoints import (  # noqa: E402
     INDEX,
     Tensors,
+    as_another_user,
     canonical_tensors,
     rewrite,
     split,
@@ -240,16 +240,8 @@ def test_weights_that_are_not_read_are_named(folder: Path, files: list[str], mes
 def unprivileged(folder: Path) -> Iterator[Path]:
     """The checkpoint where another user finds it; root may read everything."""
     open_checkpoint(folder)  # what is imported when needed is imported while it may be
-    with TemporaryDirectory() as place:
-        copied = shutil.copytree(folder, Path(place) / "checkpoint")
-        Path(place).chmod(0o755)
-        user = os.geteuid()
-        if user == 0:
-            os.seteuid(65534)
-        try:
-            yield copied
-        finally:
-            os.seteuid(user)
+    with as_another_user(folder) as copied:
+        yield copied
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "."])
