@@ -7,7 +7,8 @@ time. Bounds are `bounds.py`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,6 +22,7 @@ from uservlm.bench.job import (
     row,
     rows_of,
 )
+from uservlm.bench.peer_environment import PeerError
 from uservlm.bench.results import Duel, Measured, Missing, Row
 from uservlm.bench.side import Side, SideError
 from uservlm.runtime.errors import UserVLMError
@@ -84,9 +86,11 @@ def measure(
         for peer in peers:
             job.say(f"loading {peer.name}")
             try:
-                with peer.open(job) as other:
+                with _theirs():
+                    other = peer.open(job)
+                with other:
                     found = _duel(job, ours, peer, other)
-            except UserVLMError as error:
+            except PeerError as error:
                 absent.append(Missing(peer.name, str(error)))
             else:
                 rows += found.rows
@@ -95,6 +99,15 @@ def measure(
         rows += joules.rows
     rows.append(_start(job))
     return Measured(tuple(rows), tuple(duels), (*absent, *joules.missing))
+
+
+@contextmanager
+def _theirs() -> Iterator[None]:
+    """Mark a failure as the peer's: one of ours ends the run and is nobody's missing row."""
+    try:
+        yield
+    except UserVLMError as error:
+        raise PeerError(str(error)) from error
 
 
 def _own_ways(job: Job, ours: Side, bounds: Bounds) -> list[Row]:
@@ -159,12 +172,14 @@ def _duel(job: Job, ours: Side, peer: Peer, other: Side) -> Measured:
     theirs: dict[str, list[Turn]] = {manner.suffix: [] for manner in peer.manners}
     mine: dict[str, list[Turn]] = {way: [] for way in ways}
     asked = {"question_tokens": QUESTION_TOKENS, "answer_tokens": job.answer_tokens}
-    other("turn", **{**asked, "answer_tokens": 1})  # what is done once only
+    with _theirs():
+        other("turn", **{**asked, "answer_tokens": 1})  # what is done once only
     rounds = min(job.repeat, peer.rounds)
     for number in range(rounds):
         job.say(f"{peer.name} and ours, {number + 1} of {rounds}")
         for manner in peer.manners:
-            theirs[manner.suffix].append(other("turn", **asked, **manner.told(job)))
+            with _theirs():
+                theirs[manner.suffix].append(other("turn", **asked, **manner.told(job)))
         for way in ways:
             mine[way].append(_turn(ours, way, job.answer_tokens))
     case, rows, duels = f"{QUESTION_TOKENS} tokens", [], []
@@ -178,7 +193,8 @@ def _duel(job: Job, ours: Side, peer: Peer, other: Side) -> Measured:
             for way in manner.against
             for what in peer.whats
         ]
-    peak = other("memory")["peak_bytes"]
+    with _theirs():
+        peak = other("memory")["peak_bytes"]
     rows.append(row(peer.name, "peak", "", "bytes", [peak]))
     return Measured(tuple(rows), tuple(duels))
 

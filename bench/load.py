@@ -6,31 +6,17 @@ alone and beside it, one after the other.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 from uservlm.bench.job import QUANTITIES, TRANSFORMERS, Job, of, rows_of
 from uservlm.bench.results import Duel, Measured, Row
 from uservlm.bench.side import Side
+from uservlm.runtime.tune_probe import busy
 
 WAYS = ("cold", "exact", "resident")
 WHATS = ("ttft", "decode")
 BESIDE = "one core busy"
 PEER = "transformers-bf16"
-
-
-@contextmanager
-def busy(count: int = 1) -> Iterator[None]:
-    """Keep so many processes computing beside us."""
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    try:
-        yield
-    finally:
-        for other in others:
-            other.kill()
-            other.wait()
 
 
 def measure(job: Job) -> Measured:
@@ -50,7 +36,7 @@ def measure(job: Job) -> Measured:
             job.say(f"beside a busy core, {number + 1} of {job.repeat}")
             for name, (side, told) in asking.items():
                 turns.setdefault((name, False), []).append(_turn(job, side, told))
-                with busy():
+                with busy(1):
                     turns.setdefault((name, True), []).append(_turn(job, side, told))
     rows: list[Row] = []
     for (name, beside), some in turns.items():

@@ -28,6 +28,14 @@ ANY = 1e4
 """A temperature at which every token is as likely as any other."""
 
 
+ATTENTION: Final[dict[str, Attention]] = {
+    "cold": "exact",
+    "exact": "exact",
+    "resident": "resident",
+}
+"""By way; `restored` is asked as `resident` is, of somebody who had to leave."""
+
+
 class Ours:
     """The engine, and how often who was asked."""
 
@@ -72,7 +80,7 @@ class Ours:
         who: dict[str, Any] = {"user": f"user {user}"}
         if way == "cold":
             who = {"image": picture(next(self._faces))}
-        attention: Attention = "exact" if way in ("cold", "exact") else "resident"
+        attention = ATTENTION[way]
         options = GenerationOptions(answer_tokens, ANY if wander else 0.0, seed=next(self._seeds))
         answer = self._vlm.ask(asked, attention=attention, options=options, **who)
         return {**_found(answer.usage), "question_tokens": float(self._length(asked))}

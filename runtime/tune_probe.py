@@ -71,7 +71,7 @@ def measure(probe: Probe) -> Iterator[Times]:
     rows = rng.normal(0, 0.02, (probe.image_tokens, language.width)).astype(np.float32)
     language.decode_rows(rows[:WARM_UP], USER, causal=False)  # buffers are touched, threads started
     language.drop(USER)
-    with _busy(probe.busy):
+    with busy(probe.busy):
         start = perf_counter()
         language.decode_rows(rows, USER, causal=False)
         user = perf_counter() - start
@@ -98,7 +98,7 @@ def _turn(language: LanguageModel, answer: int) -> tuple[float, list[float]]:
 
 
 @contextmanager
-def _busy(count: int) -> Iterator[None]:
+def busy(count: int) -> Iterator[None]:
     """Keep so many processes computing."""
     others = [
         Popen([sys.executable, "-c", "while True: pass"], stdin=DEVNULL) for _ in range(count)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from uservlm.bench import analytic, lineup
+from uservlm.bench import analytic, latency, lineup
 from uservlm.bench.bounds import Bounds
 from uservlm.bench.energy import find_meter
 from uservlm.bench.fit import curve, exponent
 from uservlm.bench.job import LIMITS, OURS, QUANTITIES, Job
-from uservlm.bench.load import busy
 from uservlm.bench.machine import commit, this_machine
+from uservlm.bench.peer_environment import PeerError
 from uservlm.bench.questions import OPENING, picture, question_of
 from uservlm.bench.results import Duel, ResultsError, Row, Subject, load
 from uservlm.bench.side import Side, SideError
 from uservlm.bench.subject import given, shaped
 from uservlm.models.shapes import find
 from uservlm.runtime.errors import RequestError
+from uservlm.runtime.tune_probe import busy
 
 SUBJECT = Subject(
     name="three",
@@ -190,6 +192,26 @@ def test_nothing_stays_busy() -> None:
     children = Path("/proc/self/task").glob("*/children")
     after = {one for file in children for one in file.read_text().split()}
     assert before - after
+
+
+def test_a_peer_that_cannot_run_is_missing_and_ours_that_cannot_ends_the_run(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    def fails(text: str) -> Callable[[Job], Side]:
+        def open_(job: Job) -> Side:
+            raise SideError(text)
+
+        return open_
+
+    job = replace(a_job(tiny_bundle, tmp_path), answer_tokens=1)
+    bounds = Bounds(job.subject, None, BEST)
+    found = latency.measure(job, bounds, [latency.Peer("gone", fails("it is gone"))], [])
+    assert ("gone", "it is gone") in [(one.what, one.why) for one in found.missing]
+    peer = lineup.PEERS["llama.cpp"]
+    with peer.open(job) as other, pytest.raises(SideError, match="side_limits ended"):
+        latency._duel(job, Side(LIMITS, "1"), peer, other)  # what stands for ours knows no turn
+    with job.ours() as ours, pytest.raises(PeerError, match="side_limits ended"):
+        latency._duel(job, ours, peer, Side(LIMITS, "1"))
 
 
 # -- who takes part -------------------------------------------------------------------------------
