@@ -9,6 +9,7 @@ from setuptools import setup
 
 PACKAGES = {
     "uservlm.runtime": "runtime",
+    "uservlm.runtime.server": "runtime/server",
     "uservlm.converters": "converters",
     "uservlm.models": "models",
     "uservlm.pepper_app": "pepper_app",
@@ -37,8 +38,28 @@ CONVERT = [
     "transformers>=4.57,<4.58",
     *DRAWING,
 ]
+SERVE = [
+    "fastapi>=0.115",
+    "prometheus-client>=0.21",
+    "psutil>=6",
+    "pydantic>=2.10",
+    "uvicorn>=0.34",
+]
+# libqi's wheels: Linux on x86-64 only, up to Python 3.12.
+PEPPER = ['qi==3.1.5; sys_platform == "linux" and platform_machine == "x86_64"', *SERVE]
 BENCH = ["jinja2>=3.1", "matplotlib>=3.10", *CONVERT]
-DEV = ["build>=1.2", "mypy>=1.15", "playwright>=1.50", "pytest>=8", "ruff>=0.11", *BENCH]
+DEV = [
+    "build>=1.2",
+    "hypothesis>=6.100",
+    "mypy>=1.15",
+    "openai>=2",
+    "playwright>=1.50",
+    "pytest>=8",
+    "ruff>=0.11",
+    "schemathesis>=4",
+    *BENCH,
+    *PEPPER,
+]
 
 setup(
     name="uservlm",
@@ -50,10 +71,18 @@ setup(
     package_dir=PACKAGES,
     package_data={
         "uservlm.bench": ["published/*.json", "peers/*.txt", "measured/*.json", "templates/*"],
+        "uservlm.runtime.server": ["page/*"],
         "uservlm.models": ["topics/*.toml", "catalog/*.toml"],
         "": ["py.typed"],
     },
     install_requires=RUNTIME,
-    extras_require={"bench": BENCH, "convert": CONVERT, "dev": DEV, "draw": DRAWING},
+    extras_require={
+        "bench": BENCH,
+        "convert": CONVERT,
+        "dev": DEV,
+        "draw": DRAWING,
+        "pepper": PEPPER,
+        "serve": SERVE,
+    },
     entry_points={"console_scripts": ["uservlm=uservlm.runtime.__main__:main"]},
 )

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from uservlm.runtime import tune, users_command
+from uservlm.runtime import serve_command, tune, users_command
 from uservlm.runtime.ask_command import add_options, ask, chat, complain
 from uservlm.runtime.bundle import is_bundle, open_bundle
 from uservlm.runtime.errors import BundleError, RequestError, UserVLMError
@@ -106,7 +106,7 @@ def _checkpoint_facts(options: argparse.Namespace) -> Facts:
 def _parser() -> argparse.ArgumentParser:
     about_it = "Ask a User-VLM bundle about the person in view. Each command has --help."
     parser = argparse.ArgumentParser(prog="uservlm", description=about_it)
-    commands = parser.add_subparsers(required=True, metavar="ask|chat|users|tune|inspect|verify")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     one = commands.add_parser("ask", help="answer one question", description=ask.__doc__)
     _add_bundle(one)
     one.add_argument("question")
@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bundle(many)
     add_options(many)
     many.set_defaults(run=chat)
+    serve_command.add_parser(commands)
     users_command.add_parser(commands)
     tune.add_parser(commands)
     about = commands.add_parser(

@@ -37,6 +37,8 @@ class GenerationOptions:
     """Divides the logit of tokens already in the answer; 1 does nothing."""
     seed: int | None = None
     """Same seed, same answer; None draws one."""
+    stop: tuple[str, ...] = ()
+    """The answer ends before the first of these that appears in it; none of it is given out."""
 
     @property
     def greedy(self) -> bool:
@@ -60,6 +62,7 @@ class GenerationOptions:
         )
         seed = 0 if self.seed is None else self.seed
         _check("seed", seed, 0 <= seed < 2**32 - 1, "0 or more, below 2³² - 1")
+        _check("stop", self.stop, all(self.stop), "texts that are not empty")
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Usage:
     """Positions of the prefix (image rows, `<bos>`, prompt) that were computed."""
     prefix_reused: int
     """Positions of the prefix that were in the KV cache."""
+    look_s: float = 0.0
+    """Of `vision_s`, for decoding and resizing."""
     waited_s: float = 0.0
     """In the queue, behind other questions."""
     resident: Literal["stayed", "restored", "built"] | None = None
@@ -128,7 +133,7 @@ def join(chunks: Iterable[Chunk]) -> Answer:
     return Answer("".join(part.text for part in parts), usage)
 
 
-def _check(name: str, value: float, good: bool, wanted: str) -> None:
+def _check(name: str, value: object, good: bool, wanted: str) -> None:
     if not good:
         raise RequestError(f"{name}={value}: give {wanted}")
 

@@ -17,6 +17,7 @@ from time import perf_counter
 from uservlm.runtime.adapters import choose
 from uservlm.runtime.agreement import LiveAgreement, ShadowPolicy, thresholds
 from uservlm.runtime.answers import GREEDY, Answer, Attention, Chunk, GenerationOptions, join
+from uservlm.runtime.budget import cell_bytes
 from uservlm.runtime.bundle import VISION_FILE, Bundle, open_bundle
 from uservlm.runtime.counters import Counters, Tally
 from uservlm.runtime.errors import CancelledError, EngineError, RequestError
@@ -27,6 +28,7 @@ from uservlm.runtime.looking import Looker, Seen
 from uservlm.runtime.opening import Parts, Wish, open_parts
 from uservlm.runtime.prefill import Prefiller
 from uservlm.runtime.request import Mode, Request, Requests, roomiest
+from uservlm.runtime.roster import Entry
 from uservlm.runtime.shadow import Shadow
 from uservlm.runtime.store import UserStore
 from uservlm.runtime.stream import Prepared, Stream
@@ -143,7 +145,7 @@ class UserVLM:
         self._check_open()
         if self._tight:
             return self.prepare(image, attention="exact").wait()
-        embedding = self._looker.look(image)[0]
+        embedding = self._looker.look(image).embedding
         before, self._releasing = (
             self._releasing,
             self._worker.when_idle(self._looker.release, IDLE_S),
@@ -341,6 +343,17 @@ class UserVLM:
     def counters(self) -> Counters:
         """What was done so far, as it was at this moment."""
         return self._tally.snapshot()
+
+    def people(self) -> tuple[Entry, ...]:
+        """Say who is known, in which tiers, and what that takes; waits for no turn.
+
+        Raises:
+            StoreError: the users' folder cannot be read.
+        """
+        self._check_open()
+        cell = cell_bytes(self.bundle.manifest.architecture, self._language.kv)
+        cells = self._prefiller.cells
+        return tuple(one.resident(cells, cell) for one in self.users.roster())
 
     @property
     def waiting(self) -> int:

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import stat
+from io import FileIO
 from pathlib import Path
 
 from uservlm.runtime.durable import Draft, plain_file
@@ -57,16 +58,25 @@ def master_key(folder: Path, given: bytes | None, new: bool) -> bytes:
 def _read(path: Path) -> bytes:
     try:
         with plain_file(path) as (stream, _):
-            found = os.fstat(stream.fileno())
+            check_private(path, stream)
             text = (stream.read(1024) or b"").decode("ascii", "replace").strip()
     except SealError as error:
         raise StoreError(f"{path} cannot be used as key: {error}") from error
+    return _decoded(text, str(path))
+
+
+def check_private(path: Path, stream: FileIO) -> None:
+    """Make sure that nobody else can read a secret.
+
+    Raises:
+        StoreError: others can.
+    """
+    found = os.fstat(stream.fileno())
     if stat.S_IMODE(found.st_mode) & 0o077 or found.st_uid != os.geteuid():
         raise StoreError(
             f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):04o}, user "
-            f"{found.st_uid}): chmod 600 it, and if others use this machine take the key for known"
+            f"{found.st_uid}): chmod 600 it, and if others use this machine take it for known"
         )
-    return _decoded(text, str(path))
 
 
 def _decoded(text: str, where: str) -> bytes:

@@ -108,6 +108,8 @@ class LanguageModel:
         self.block: int = lib.llama_n_ubatch(self._context)
         self.build = _build(lib)
         """llama.cpp's version and what it was compiled for."""
+        self.kv = settings.kv
+        """How a KV cell is stored."""
         self.settings = f"{settings.arithmetic} sequences={room.sequences}"
         """Whatever else decides how a KV cell is computed or stored: saved cells are refused by a
         context with more or fewer sequences ("n_stream mismatch", llama-kv-cache.cpp)."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from hashlib import blake2b
+from time import perf_counter
 from typing import Final, TypeAlias
 
 from uservlm.runtime.counters import Tally
@@ -23,6 +25,17 @@ PICTURES: Final = 16
 MakeWay: TypeAlias = Callable[[], AbstractContextManager[None]]
 Seen: TypeAlias = "Picture | UserEmbedding"
 """What a question may be about."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What looking gave."""
+
+    embedding: UserEmbedding
+    fresh: bool = False
+    """Whether vision ran for it."""
+    pixels_s: float = 0.0
+    """Seconds it took to decode and resize the picture."""
 
 
 class Looker:
@@ -44,21 +57,23 @@ class Looker:
         self._beside = beside
         self._pictures: Lru[bytes, UserEmbedding] = Lru(PICTURES)
 
-    def look(self, source: Seen) -> tuple[UserEmbedding, bool]:
-        """Give the embedding, and whether vision ran for it.
+    def look(self, source: Seen) -> Look:
+        """Give the embedding, from memory when this very picture was seen lately.
 
         Raises:
             ImageError: see `image.open_picture`.
             EngineError: onnxruntime failed.
         """
         if isinstance(source, UserEmbedding):
-            return source, False
+            return Look(source)
+        begun = perf_counter()
         pixels = to_pixels(source, self._spec)
+        took = perf_counter() - begun
         try:
             name = blake2b(pixels.data, digest_size=16).digest()
             known = self._pictures.get(name)
             if known is not None:
-                return known, False
+                return Look(known, pixels_s=took)
             with self._beside():
                 features = self._vision.encode(pixels)
         finally:
@@ -67,7 +82,7 @@ class Looker:
         features.fill(0)
         self._tally.add(vision_runs=1)
         self._pictures.put(name, embedding)
-        return embedding, True
+        return Look(embedding, True, took)
 
     @property
     def open(self) -> bool:

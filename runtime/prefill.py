@@ -76,6 +76,14 @@ class Prefiller:
         """Who is resident, and with which adapter, the longest unused first."""
         return self._residents.owners
 
+    @property
+    def cells(self) -> dict[str, int]:
+        """KV cells of each resident user, by the digest of their embedding; from any thread."""
+        total: dict[str, int] = {}
+        for owner, resident in self._residents.all.items():
+            total[owner.digest] = total.get(owner.digest, 0) + resident.cells
+        return total
+
     def exact(self, user: UserEmbedding, tokens: Tokens, adapter: str | None = None) -> Prefilled:
         """Decode image and prompt as the one bidirectional block PaliGemma was trained with.
 

@@ -1,13 +1,16 @@
 """Which KV sequence holds which user: bookkeeping only.
 
 Owns: the numbers of the sequences, how many cells each holds, and who goes first. Knows nothing of
-llama.cpp; whoever takes a number out of here must empty the sequence.
+llama.cpp; whoever takes a number out of here must empty the sequence. One thread changes it; `all`
+may be asked from any.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from threading import Lock
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,18 @@ class Residents:
         """Start with every sequence free."""
         self._free = list(sequences)
         self._held: OrderedDict[Owner, Resident] = OrderedDict()
+        self._lock = Lock()
 
     @property
     def owners(self) -> tuple[Owner, ...]:
         """Who is resident, the longest unused first."""
         return tuple(self._held)
+
+    @property
+    def all(self) -> Mapping[Owner, Resident]:
+        """Who is resident at this moment, and where."""
+        with self._lock:
+            return dict(self._held)
 
     @property
     def full(self) -> bool:
@@ -47,9 +57,10 @@ class Residents:
 
     def find(self, owner: Owner) -> Resident | None:
         """Give a resident and make them the last to go."""
-        if owner in self._held:
-            self._held.move_to_end(owner)
-        return self._held.get(owner)
+        with self._lock:
+            if owner in self._held:
+                self._held.move_to_end(owner)
+            return self._held.get(owner)
 
     def peek(self, owner: Owner) -> Resident:
         """Give a resident; who goes first stays as it is."""
@@ -62,12 +73,14 @@ class Residents:
     def admit(self, owner: Owner, cells: int) -> Resident:
         """Note that the next sequence now holds this block."""
         resident = Resident(self._free.pop(0), cells)
-        self._held[owner] = resident
+        with self._lock:
+            self._held[owner] = resident
         return resident
 
     def leave(self, owner: Owner) -> Resident | None:
         """Free a block's sequence; None when it was not resident."""
-        resident = self._held.pop(owner, None)
+        with self._lock:
+            resident = self._held.pop(owner, None)
         if resident is not None:
             self._free.append(resident.sequence)
         return resident

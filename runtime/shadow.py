@@ -41,7 +41,8 @@ class Shadow:
         """Take note of a warm turn that was answered.
 
         Only greedy answers that the measurements chose resident for are compared: a drawn one would
-        differ from itself, and who asks for resident by name has decided.
+        differ from itself, one with a stop text may be cut, and who asks for resident by name has
+        decided.
 
         Args:
             embedding: of the user.
@@ -50,7 +51,8 @@ class Shadow:
             said: the likeliest first token and the answer.
             again: answers another time.
         """
-        if not request.auto or not options.greedy or not self._live.draw():
+        comparable = request.auto and options.greedy and not options.stop
+        if not comparable or not self._live.draw():
             return
 
         def compare() -> Generator[None, None, None]:

@@ -61,3 +61,23 @@ def spell(speller: Speller, drawer: Drawer, longest: int) -> Iterator[Piece]:
         if count + 1 < longest:
             drawer.advance(token)
     yield Piece(decoder.decode(b"", final=True), longest, "length")
+
+
+def until(pieces: Iterator[Piece], stops: tuple[str, ...]) -> Iterator[Piece]:
+    """End an answer before the first of `stops`; what may yet turn out to be one is held back."""
+    held = ""
+    for piece in pieces:
+        held += piece.text
+        found = [at for stop in stops if (at := held.find(stop)) >= 0]
+        if found:
+            yield Piece(held[: min(found)], piece.tokens, "stop")
+            return
+        back = 0 if piece.finish else max((_begun(held, stop) for stop in stops), default=0)
+        text, held = held[: len(held) - back], held[len(held) - back :]
+        yield Piece(text, piece.tokens, piece.finish)
+
+
+def _begun(text: str, stop: str) -> int:
+    """Count the characters at the end of `text` with which `stop` begins."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

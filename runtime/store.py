@@ -28,6 +28,7 @@ from uservlm.runtime.fit import Fit
 from uservlm.runtime.lru import Lru
 from uservlm.runtime.profiles import Consent, Profile
 from uservlm.runtime.residents import Owner
+from uservlm.runtime.roster import Entry, entry_of
 from uservlm.runtime.users import UserEmbedding
 from uservlm.runtime.vault import Refused, Vault
 
@@ -188,6 +189,20 @@ class UserStore:
     def profile(self, name: str) -> Profile | None:
         """Give what is written of a user, None when nothing is."""
         return self._vault.profile(name) if self._vault else None
+
+    def roster(self) -> tuple[Entry, ...]:
+        """Give who is kept and in which tier; waits for nobody who is being forgotten."""
+        here = dict(self._kept.items())
+        written = {one.name: one for one in self._vault.profiles()} if self._vault else {}
+        return tuple(
+            entry_of(
+                name,
+                here.get(name),
+                written.get(name),
+                sum(self._vault.sizes(name).values()) if self._vault and name in written else 0,
+            )
+            for name in (*here, *(name for name in written if name not in here))
+        )
 
     @property
     def names(self) -> tuple[str, ...]:

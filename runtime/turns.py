@@ -22,7 +22,7 @@ from uservlm.runtime.looking import Looker, Seen
 from uservlm.runtime.prefill import SCRATCH, Prefilled, Prefiller
 from uservlm.runtime.request import Request
 from uservlm.runtime.shadow import Shadow
-from uservlm.runtime.spelling import spell
+from uservlm.runtime.spelling import spell, until
 from uservlm.runtime.timing import timed
 from uservlm.runtime.users import UserEmbedding
 from uservlm.runtime.worker import Work
@@ -61,12 +61,13 @@ class Turns:
         """
         with self._turn():
             begun = perf_counter()
-            embedding, fresh = self._looker.look(source)
+            look = self._looker.look(source)
             seen = perf_counter()
-            prefilled, logits = self._prefill(request, embedding)
+            prefilled, logits = self._prefill(request, look.embedding)
             usage = Usage(
                 attention=request.attention,
-                vision_runs=int(fresh),
+                vision_runs=int(look.fresh),
+                look_s=look.pixels_s,
                 waited_s=begun - asked,
                 vision_s=seen - begun,
                 prefill_s=perf_counter() - seen,
@@ -76,14 +77,15 @@ class Turns:
             )
             text = ""
             with self._language.sampler(options, prefilled.sequence) as sampler:
-                for chunk in timed(spell(self._language, sampler, request.longest), asked, usage):
+                pieces = until(spell(self._language, sampler, request.longest), options.stop)
+                for chunk in timed(pieces, asked, usage):
                     text += chunk.text
                     if chunk.usage is not None:
                         self._tally.add(answer_tokens=chunk.usage.answer_tokens)
                     yield chunk
             if prefilled.came in ("stayed", "restored"):
                 said = (int(logits.argmax()), text)
-                self._shadow.watch(embedding, request, options, said, self._again)
+                self._shadow.watch(look.embedding, request, options, said, self._again)
 
     def trace(
         self, source: Seen, request: Request, answer: Sequence[int] | None, positions: int
@@ -97,7 +99,7 @@ class Turns:
             positions: at most.
         """
         with self._turn():
-            prefilled, logits = self._prefill(request, self._looker.look(source)[0])
+            prefilled, logits = self._prefill(request, self._looker.look(source).embedding)
             yield logits
             given = None if answer is None else iter(answer)
             for _ in range(min(request.longest, positions) - 1):
@@ -119,7 +121,7 @@ class Turns:
             resident: whether to make the user resident, or only look.
         """
         with self._turn():
-            embedding = self._looker.look(source)[0]
+            embedding = self._looker.look(source).embedding
             if resident:
                 came = self._prefiller.settle(embedding, head, adapter)[1]
                 self._count_came(came)

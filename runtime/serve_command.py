@@ -1,0 +1,121 @@
+"""`uservlm serve`: one brain behind HTTP and, where there is a robot, behind qi.
+
+Owns: the command's options, and the order in which things open and close. Knows nothing of what a
+door does. What it needs beyond the runtime (`pip install 'uservlm[serve]'`) is imported when it
+runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from uservlm.runtime.engine import UserVLM
+from uservlm.runtime.errors import RequestError
+from uservlm.runtime.vault import FOLDER_VARIABLE, users_folder
+
+if TYPE_CHECKING:
+    import socket
+
+    from uservlm.runtime.server.access import Door
+    from uservlm.runtime.server.brain import Brain
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+HOST, PORT = "127.0.0.1", 8642
+_NEEDS = "pip install 'uservlm[serve]'"
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `serve` to a command line; it sets `run`."""
+    parser = commands.add_parser(
+        "serve", help="answer over HTTP and qi, with a page", description=serve.__doc__
+    )
+    add = parser.add_argument
+    add("bundle", metavar="BUNDLE", help="folder made by converters/export.py")
+    add("--host", default=HOST, help="default: %(default)s; another one asks for a token")
+    add("--port", type=int, default=PORT, help="default: %(default)s; 0 takes a free one")
+    add("--token-file", metavar="FILE", help="asks for its token; made if it is not there")
+    add("--users", metavar="DIR", help=f"default: {FOLDER_VARIABLE}, else the system's place")
+    add("--robot", metavar="URL", help="tcp://pepper.local:9559, or tcps://…:9503 for NAOqi 2.9")
+    add("--robot-user", metavar="NAME", default="nao", help="for tcps; default: %(default)s")
+    add("--robot-password-file", metavar="FILE", help="default: USERVLM_ROBOT_PASSWORD")
+    add("--attention", default="auto", choices=("auto", "exact", "resident"))
+    add("--adapter", metavar="NAME", help="for who asks for no model of their own")
+    add("--threads", type=int, metavar="N", help="default: what `tune` found, else all cores")
+    add("--context", type=int, metavar="N", help="KV cells; default: enough for a long question")
+    add("--memory-mb", type=int, metavar="N", help="the most the process may take")
+    add("--no-verify", dest="verify", action="store_false", help="skip the SHA-256 of the files")
+    parser.set_defaults(run=serve)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve a bundle: OpenAI's API, our own, a page at /, and the qi service UserVLM."""
+    try:
+        from uservlm.runtime.server import serving
+        from uservlm.runtime.server.brain import Brain
+        from uservlm.runtime.server.chat import Served
+        from uservlm.runtime.server.http_door import open_http_door
+        from uservlm.runtime.server.metrics import Metrics
+    except ModuleNotFoundError as error:
+        raise RequestError(f"{error}: {_NEEDS}") from error
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    with ExitStack() as opened:
+        listening = opened.enter_context(serving.listen(options.host, options.port))
+        door = _door(options, listening)
+        vlm = opened.enter_context(_load(options))
+        metrics = Metrics()
+        brain = Brain(vlm, door.limits, metrics.turn)
+        opened.callback(brain.close)
+        metrics.follow(lambda: vlm.counters, lambda: len(brain.register.under_way))
+        manifest = vlm.bundle.manifest
+        served = Served(
+            manifest.source.model.rpartition("/")[2], tuple(manifest.adapters), int(time.time())
+        )
+        http = open_http_door(brain, served, door, metrics)
+        address = serving.address_of(listening)
+        brain.door("http", "open", address)
+        if options.robot is not None:
+            _open_robot(options, brain, opened)
+        print(f"uservlm: serving {served.name} on http://{address}", file=sys.stderr, flush=True)
+        serving.serve(brain, http, listening)
+
+
+def _load(options: argparse.Namespace) -> UserVLM:
+    return UserVLM.load(
+        options.bundle,
+        users=users_folder(options.users),
+        attention=options.attention,
+        adapter=options.adapter,
+        threads=options.threads,
+        context=options.context,
+        memory_mb=options.memory_mb,
+        verify=options.verify,
+    )
+
+
+def _door(options: argparse.Namespace, listening: socket.socket) -> Door:
+    """Decide who may come in: on loopback everybody of this machine, else who has the token."""
+    from uservlm.runtime.server import access, serving, tokenfile
+    from uservlm.runtime.server.limits import Limits
+
+    loopback = serving.is_loopback(listening)
+    if loopback and options.token_file is None:
+        return access.Door(None, (*access.LOOPBACK, listening.getsockname()[0]), Limits())
+    path = tokenfile.token_path(options.token_file)
+    token = tokenfile.read_or_make(path)
+    print(f"uservlm: who asks needs the token in {path}", file=sys.stderr)
+    return access.Door(token, None, Limits())
+
+
+def _open_robot(options: argparse.Namespace, brain: Brain, opened: ExitStack) -> None:
+    from uservlm.pepper_app.qi_door import Login, open_qi_door, read_password
+
+    login = Login(options.robot_user, read_password(options.robot_password_file))
+    opened.callback(open_qi_door(brain, options.robot, login).close)

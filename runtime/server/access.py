@@ -1,0 +1,206 @@
+"""Who may come in: hosts, origins, tokens and sizes, before any route sees a request.
+
+Owns: the refusals at the door and the headers of every response. Knows nothing of routes but which
+ones are public, and nothing of bundles.
+
+A server on loopback is reached by every web page its user opens: a page may post to it across
+origins, or point its own name at 127.0.0.1 (DNS rebinding). So a request must name a host that is
+ours, and one that comes from a page must come from our own. `Sec-Fetch-Site` and `Origin` are set
+by browsers and cannot be set by pages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from hmac import compare_digest
+from time import perf_counter
+from typing import Final, TypeAlias
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from uservlm.runtime.server.faults import Fault
+from uservlm.runtime.server.limits import Limits
+
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+PUBLIC: Final = ("/", "/healthz", "/page/")
+"""What needs no token: a page without anybody in it, and that the server lives."""
+
+CSP: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_HEADERS: Final = {
+    "Content-Security-Policy": CSP,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_NO_HOST: Final = Fault(
+    "host_refused", 421, "the Host header does not name this server: use the address it printed"
+)
+_NO_ORIGIN: Final = Fault("origin_refused", 403, "requests of other sites' pages are refused")
+_NO_TOKEN: Final = Fault(
+    "token_needed", 401, "give the server's token: Authorization: Bearer TOKEN"
+)
+_TOO_LARGE: Final = Fault("request_too_large", 413, "the request's body is too large")
+_TOO_SLOW: Final = Fault("request_too_slow", 408, "the request's body did not arrive in time")
+
+Done: TypeAlias = Callable[[Scope, int, float], None]
+"""Told of each request that is over: its scope, status and seconds."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """Who may come in."""
+
+    token: str | None
+    """None: everybody who reaches the address, which must be loopback then."""
+    hosts: tuple[str, ...] | None
+    """Names by which the server may be called, without port; None: any, since a token is asked."""
+    limits: Limits
+
+
+class Gate:
+    """ASGI middleware, outermost: refuses, bounds bodies, and sets headers."""
+
+    def __init__(self, app: ASGIApp, door: Door, done: Done) -> None:
+        """Stand before `app`."""
+        self._app, self._door, self._done = app, door, done
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun, status = perf_counter(), 499  # who goes before the response begins
+        refused = refusal(scope, self._door)
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            if refused is not None:
+                await _refuse(refused, answer)
+            else:
+                bounded = _Body(receive, self._door.limits)
+                await self._app(scope, bounded.receive, answer)
+        finally:
+            self._done(scope, status, perf_counter() - begun)
+
+
+def refusal(scope: Scope, door: Door) -> Fault | None:
+    """Say why a request may not come in; None: it may."""
+    headers = Headers(scope=scope)
+    if door.hosts is not None and host_of(headers.get("host", "")) not in door.hosts:
+        return _NO_HOST
+    if _foreign(headers):
+        return _NO_ORIGIN
+    path = scope["path"]
+    public = path in PUBLIC or path.startswith("/page/")
+    if door.token is not None and not public and not _holds(headers, door.token):
+        return _NO_TOKEN
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > door.limits.body_bytes:
+        return _TOO_LARGE
+    return None
+
+
+def host_of(header: str) -> str:
+    """Take the port and brackets off a Host header, in lower case."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def error_body(fault: Fault, param: str | None = None) -> dict[str, dict[str, str | None]]:
+    """Give a fault in the form that OpenAI's clients read."""
+    kind = "server_error" if fault.status >= 500 else "invalid_request_error"
+    return {"error": {"message": fault.message, "type": kind, "code": fault.code, "param": param}}
+
+
+def error_headers(fault: Fault) -> dict[str, str]:
+    """Give what a fault adds to the headers."""
+    headers = {}
+    if fault.retry_after_s is not None:
+        headers["Retry-After"] = str(fault.retry_after_s)
+    if fault.status in (408, 409):
+        headers["X-Should-Retry"] = "false"  # OpenAI's client would ask a cancelled turn again
+    if fault.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return headers
+
+
+def _foreign(headers: Headers) -> bool:
+    """Whether another site's page sends this."""
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return True
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+
+
+def _holds(headers: Headers, token: str) -> bool:
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    same = compare_digest(given.strip().encode(), token.encode())
+    return same and scheme.lower() == "bearer"
+
+
+async def _refuse(fault: Fault, send: Send) -> None:
+    body = json.dumps(error_body(fault)).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body))}
+    headers |= {name.lower(): value for name, value in error_headers(fault).items()}
+    if fault.status in (408, 413):
+        headers["connection"] = "close"  # what is still to come is not read
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": fault.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})
+
+
+class _Body:
+    """A request's body, counted and timed as it comes."""
+
+    def __init__(self, receive: Receive, limits: Limits) -> None:
+        self._receive, self._limits = receive, limits
+        self._count, self._whole = 0, False
+        self._until = asyncio.get_running_loop().time() + limits.body_s
+
+    async def receive(self) -> Message:
+        """Give the next message.
+
+        Raises:
+            HTTPException: 413 or 408; whoever reads the body lets it through.
+        """
+        if self._whole:
+            return await self._receive()
+        left = self._until - asyncio.get_running_loop().time()
+        try:
+            message = await asyncio.wait_for(self._receive(), left)
+        except asyncio.TimeoutError:
+            raise _exception(_TOO_SLOW) from None
+        self._count += len(message.get("body", b""))
+        self._whole = not message.get("more_body", False)
+        if self._count > self._limits.body_bytes:
+            raise _exception(_TOO_LARGE)
+        return message
+
+
+def _exception(fault: Fault) -> HTTPException:
+    return HTTPException(fault.status, fault.code, {"Connection": "close"})
+
+
+BODY_FAULTS: Final = {_TOO_LARGE.code: _TOO_LARGE, _TOO_SLOW.code: _TOO_SLOW}
+"""What a bounded body raises, by the exception's detail."""

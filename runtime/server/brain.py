@@ -1,0 +1,383 @@
+"""The brain: one engine, one queue, one user store and one set of limits for every door.
+
+Owns: what a door may ask for, and that every turn ends with exactly one word to its listener. Knows
+nothing of HTTP or qi, nor of how an answer is made. Nothing of a picture or a question is logged.
+
+Threads: everything may be called from any thread. A turn is read on a thread of its own, so that a
+door never waits for the engine; what does wait says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from threading import BoundedSemaphore
+from time import monotonic
+from typing import Any, Final, Literal, TypeAlias
+
+from uservlm.runtime.answers import Chunk
+from uservlm.runtime.engine import UserVLM
+from uservlm.runtime.errors import (
+    BusyError,
+    DeadlineError,
+    QuestionError,
+    RequestError,
+    UnknownUserError,
+    UserVLMError,
+)
+from uservlm.runtime.identity import Identification
+from uservlm.runtime.image import Picture
+from uservlm.runtime.profiles import Consent
+from uservlm.runtime.server.faults import (
+    INTERNAL,
+    DrainingError,
+    Fault,
+    UnknownTurnError,
+    fault_of,
+)
+from uservlm.runtime.server.hub import Hub
+from uservlm.runtime.server.limits import Limits
+from uservlm.runtime.server.people import Times, UserInfo
+from uservlm.runtime.server.pictures import check_picture
+from uservlm.runtime.server.register import Register
+from uservlm.runtime.server.scene import Scene, View
+from uservlm.runtime.server.turn import DoorName, Listener, Question, Turn
+from uservlm.runtime.stream import Stream
+
+State: TypeAlias = Literal["idle", "thinking", "speaking", "draining"]
+
+_LOG = logging.getLogger("uservlm.server")
+_TURN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CANCEL_PATIENCE_S: Final = 2.0
+"""For cancelled turns to end; the engine takes half a second."""
+
+
+class Brain:
+    """What every door answers with; `close` it before the engine."""
+
+    def __init__(
+        self,
+        vlm: UserVLM,
+        limits: Limits | None = None,
+        ended: Callable[[Turn], None] = lambda _: None,
+    ) -> None:
+        """Put an engine behind limits.
+
+        Args:
+            vlm: open; the caller closes it after the brain.
+            limits: of every door.
+            ended: called with each turn that has ended.
+        """
+        self.vlm, self.limits = vlm, limits or Limits()
+        self.hub = Hub()
+        """Tells who watches what happens here."""
+        self.register = Register(self.limits)
+        self.scene = Scene(self.limits.view_s, self._tell_view)
+        self.doors: dict[str, dict[str, str]] = {"qi": {"state": "off", "detail": ""}}
+        self._ended = ended
+        self._times = Times()
+        self._pool = ThreadPoolExecutor(self.limits.waiting, thread_name_prefix="turn")
+        self._looking = BoundedSemaphore(self.limits.looking)
+        self._draining = False
+
+    def ask(self, question: Question, listener: Listener) -> Turn:
+        """Begin a turn; waits shortly, while somebody is being forgotten.
+
+        Args:
+            question: what is asked about whom.
+            listener: hears the rest, errors of the turn itself among it.
+
+        Raises:
+            DrainingError, BusyError, TurnTakenError: not now.
+            UserVLMError: what is wrong with the question, see `UserVLM.stream`.
+        """
+        self._check_open()
+        self._check(question)
+        turn, begun = self.register.enter(question), False
+        try:
+            stream = turn.follow(self._stream(question))
+            if question.image is not None:
+                self.scene.show(question.image)
+            if turn.user is not None:
+                self._times.note(turn.user)
+            self._tell_turn(turn)
+            self._pool.submit(self._run, turn, stream, listener).add_done_callback(_log_mistake)
+            begun = True
+        finally:
+            if not begun:
+                self._leave(turn, begun=False)
+        return turn
+
+    def encode(
+        self, image: Picture, user: str | None = None, consent: Consent | None = None
+    ) -> UserInfo:
+        """Look at somebody, keep them, and prepare for their question; waits for the look.
+
+        Args:
+            image: of them.
+            user: an id to keep them under; None: a guest's is made. Without consent in memory only.
+            consent: what they agreed to.
+
+        Raises:
+            DrainingError, BusyError: not now.
+            UserVLMError: see `UserVLM.encode` and `UserStore.keep`.
+        """
+        name = user if user is not None else f"guest-{secrets.token_hex(4)}"
+        with self._work():
+            self._check_name(name)
+            check_picture(image, self.limits)
+            self.vlm.users.keep(name, self.vlm.encode(image), consent)
+            self._times.note(name)
+            self.scene.show(image, name, told=user is not None)
+            self._prepare(name)
+        self.tell_users()
+        return self.user(name)
+
+    def prepare(self, user: str) -> None:
+        """Do what can be done before somebody's question; returns at once, and does it behind.
+
+        Raises:
+            DrainingError, BusyError: not now.
+            UnknownUserError, PictureNeededError: nobody can be prepared.
+        """
+        with self._work():
+            self._prepare(user)
+
+    def identify(self, image: Picture) -> Identification:
+        """Find out who is in view; waits for the look.
+
+        Raises:
+            DrainingError, BusyError: not now.
+            UserVLMError: see `UserVLM.identify`.
+        """
+        with self._work():
+            check_picture(image, self.limits)
+            found = self.vlm.identify(image)
+        self.scene.identified(image, found)
+        return found
+
+    def forget(self, user: str) -> None:
+        """Let go of somebody everywhere: their turns end first. Waits for others' turns.
+
+        Raises:
+            BusyError: not now.
+            UnknownUserError: nobody is kept under that id.
+        """
+        with self._work(draining=True):
+            self.scene.forget(user)
+            self.register.forget(user)
+            self.vlm.users.forget(user)
+            self._times.forget(user)
+        self.tell_users()
+        self.hub.tell("state", self.record)  # the page forgets their turns too
+
+    def users(self) -> tuple[UserInfo, ...]:
+        """Say who is known; reads the users' folder."""
+        return self._times.describe(self.vlm.people())
+
+    def user(self, name: str) -> UserInfo:
+        """Say what is known of one.
+
+        Raises:
+            UnknownUserError: nothing.
+        """
+        found = next((one for one in self.users() if one.id == name), None)
+        if found is None:
+            raise UnknownUserError(f"no user {name!r} is kept")
+        return found
+
+    def cancel(self, turn: str) -> None:
+        """End a turn; its listener hears of it.
+
+        Raises:
+            UnknownTurnError: none of that id is under way.
+        """
+        found = self.register.find(turn)
+        if found is None:
+            raise UnknownTurnError(f"turn {turn!r} is not under way")
+        found.cancel()
+
+    def cancel_all(self, door: DoorName | None = None) -> int:
+        """End every turn, or those of one door; gives how many."""
+        turns = [one for one in self.register.under_way if door in (None, one.door)]
+        for turn in turns:
+            turn.cancel()
+        return len(turns)
+
+    @property
+    def state(self) -> State:
+        """What the brain is doing."""
+        if self._draining:
+            return "draining"
+        states = {turn.state for turn in self.register.under_way}
+        return "speaking" if "speaking" in states else "thinking" if states else "idle"
+
+    def door(self, name: str, state: str, detail: str = "") -> None:
+        """Note the health of a door, as it reports it."""
+        self.doors = {**self.doors, name: {"state": state, "detail": detail}}
+
+    def fault(self, error: UserVLMError) -> Fault:
+        """Say an error to a client; the log gets what is ours to mend."""
+        fault = fault_of(error, self.register.retry_after_s)
+        if fault.status >= 500 and not isinstance(error, DrainingError):
+            _LOG.error("%s: %s", type(error).__name__, error, exc_info=error)
+        return fault
+
+    def drain(self, seconds: float) -> bool:
+        """Take no more turns, and let those under way end for a while; gives whether they did."""
+        self._draining = True
+        self.hub.tell("state", self.record)
+        whole = self.register.wait_until_empty(seconds)
+        if not whole:
+            self.cancel_all()
+            self.register.wait_until_empty(_CANCEL_PATIENCE_S)
+        return whole
+
+    def close(self) -> None:
+        """End every turn and take no more."""
+        self.drain(0)
+        self._pool.shutdown()
+
+    def record(self) -> dict[str, Any]:
+        """Give what the page shows at first, without what only the server knows."""
+        view = self.scene.view
+        return {
+            "state": self.state,
+            "doors": self.doors,
+            "queue": self.queue(),
+            "view": view and view.record(),
+            "users": [one.record() for one in self.users()],
+            "turns": [turn.record() for turn in self.register.all],
+        }
+
+    def queue(self) -> dict[str, int]:
+        """Count the turns under way."""
+        count = len(self.register.under_way)
+        running = min(count, 1)
+        return {"waiting": count - running, "running": running, "limit": self.limits.waiting}
+
+    def tell_users(self) -> None:
+        """Tell who watches who is known."""
+        self.hub.tell("users", lambda: [one.record() for one in self.users()])
+
+    def _run(self, turn: Turn, stream: Stream[Chunk], listener: Listener) -> None:
+        """Read a turn to its end; on a thread of the pool."""
+        fault: Fault | None = INTERNAL
+        try:
+            fault = self._read(turn, stream, listener)
+        finally:
+            turn.end(fault)
+            self._leave(turn)
+            self._ended(turn)
+            self._tell_turn(turn)
+            if fault is None:
+                listener.answered(turn)
+            else:
+                listener.failed(turn, fault)
+
+    def _read(self, turn: Turn, stream: Stream[Chunk], listener: Listener) -> Fault | None:
+        last = monotonic() + self.limits.turn_s
+        try:
+            with stream:
+                for chunk in stream:
+                    at = len(turn.text)
+                    if turn.hear(chunk):
+                        self._tell_turn(turn)
+                    if chunk.text:
+                        listener.said(turn, chunk.text)
+                        self._tell_token(turn, at, chunk.text)
+                    if monotonic() > last:
+                        raise DeadlineError(f"no end within {self.limits.turn_s} s")
+        except UserVLMError as error:
+            return self.fault(error)
+        return None
+
+    def _leave(self, turn: Turn, begun: bool = True) -> None:
+        following = self.register.leave(turn, begun)
+        if following is not None:
+            self._tell_turn(following)
+
+    def _stream(self, question: Question) -> Stream[Chunk]:
+        return self.vlm.stream(
+            question.text,
+            image=question.image,
+            user=question.user,
+            attention=question.attention,
+            adapter=question.adapter,
+            options=question.options,
+            deadline_s=question.deadline_s or self.limits.deadline_s,
+        )
+
+    def _prepare(self, user: str) -> None:
+        embedding = self.vlm.users.find(user)
+        if self.vlm.attention == "resident":
+            with suppress(BusyError):  # the question itself will do it
+                self.vlm.prepare(embedding)
+
+    def _check(self, question: Question) -> None:
+        """Refuse what is beyond the limits.
+
+        Raises:
+            QuestionError, RequestError, ImageError: what is.
+        """
+        limits, length = self.limits, len(question.text)
+        if length > limits.question_characters:
+            raise QuestionError(
+                f"the question has {length:,} characters, more than "
+                f"{limits.question_characters:,}: shorten it"
+            )
+        if question.turn is not None and not _TURN_ID.fullmatch(question.turn):
+            raise RequestError("a turn's id is 1 to 64 letters, digits, - and _")
+        if question.deadline_s is not None and not 0 < question.deadline_s <= limits.deadline_s:
+            raise RequestError(f"deadline_s: give more than 0, up to {limits.deadline_s:g}")
+        wanted = question.options.max_new_tokens or 1
+        if wanted > limits.answer_tokens or len(question.options.stop) > limits.stops:
+            raise RequestError(
+                f"give at most {limits.answer_tokens} tokens and {limits.stops} stop texts"
+            )
+        if question.user is not None:
+            self._check_name(question.user)
+        if question.image is not None:
+            check_picture(question.image, limits)
+
+    def _check_name(self, name: str) -> None:
+        if len(name.encode("utf-8", "surrogatepass")) > self.limits.name_bytes:
+            raise RequestError(f"a user's id has at most {self.limits.name_bytes} bytes")
+        if not name.strip() or not name.isprintable():
+            raise RequestError("a user's id is printable text, and not blank")
+
+    def _check_open(self) -> None:
+        if self._draining:
+            raise DrainingError("the brain is being stopped")
+
+    @contextmanager
+    def _work(self, draining: bool = False) -> Iterator[None]:
+        """Bound what waits outside the queue of turns."""
+        if not draining:
+            self._check_open()
+        if not self._looking.acquire(blocking=False):
+            raise BusyError(f"{self.limits.looking} pictures are being looked at")
+        try:
+            yield
+        finally:
+            self._looking.release()
+
+    def _tell_turn(self, turn: Turn) -> None:
+        self.hub.tell("turn", turn.record)
+
+    def _tell_token(self, turn: Turn, at: int, text: str) -> None:
+        self.hub.tell("token", lambda: {"turn": turn.id, "at": at, "text": text})
+
+    def _tell_view(self, view: View | None) -> None:
+        self.hub.tell("view", lambda: view and view.record())
+
+
+def _log_mistake(done: Future[None]) -> None:
+    """Leave a trace of what nobody foresaw; the listener heard `internal`."""
+    error = done.exception()
+    if error is not None:
+        _LOG.error("a turn failed: %s", error, exc_info=error)

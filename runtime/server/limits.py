@@ -1,0 +1,43 @@
+"""What one brain takes on: sizes, numbers and times, the same at every door.
+
+Owns: the figures. Knows nothing of who asks or how a refusal looks (`faults.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from uservlm.runtime.worker import MAX_WAITING
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Beyond these a request is refused at once, before anything is computed for it."""
+
+    body_bytes: int = 16 * 2**20
+    """Of an HTTP request; holds a picture of `image_bytes` in base64."""
+    body_s: float = 30.0
+    """For an HTTP request's body to arrive."""
+    image_bytes: int = 11 * 10**6
+    """Encoded, as a camera sends it."""
+    pixels: int = 25 * 10**6
+    """Of a picture, as its header says; Pepper's largest frame has 5 million."""
+    question_characters: int = 4_000
+    name_bytes: int = 256
+    """Of a user's id."""
+    answer_tokens: int = 1_024
+    stops: int = 4
+    waiting: int = MAX_WAITING
+    """Turns that wait or run."""
+    looking: int = 8
+    """Pictures being looked at outside a turn, and people being prepared or forgotten."""
+    deadline_s: float = 120.0
+    """To the first word, waiting included, for who names no deadline; and the most one may name."""
+    turn_s: float = 600.0
+    """For a whole answer."""
+    watchers: int = 16
+    """Pages open at once."""
+    remembered_turns: int = 50
+    """Turns the page can look back on; in memory only."""
+    view_s: float = 120.0
+    """How long a picture stays in view after it came; in memory only."""

@@ -1,0 +1,72 @@
+"""How faults, and events for whoever watches, are written as HTTP.
+
+Owns: the handlers of every error a route may raise. Knows nothing of what went wrong.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from uservlm.runtime.errors import UserVLMError
+from uservlm.runtime.server.access import BODY_FAULTS, error_body, error_headers
+from uservlm.runtime.server.brain import Brain
+from uservlm.runtime.server.faults import INTERNAL, Fault
+
+EVENT_STREAM: Final = "text/event-stream"
+
+
+def fault_response(fault: Fault, param: str | None = None) -> JSONResponse:
+    """Write a fault."""
+    return JSONResponse(error_body(fault, param), fault.status, error_headers(fault))
+
+
+def server_sent(data: Any, event: str | None = None) -> str:
+    """Write one server-sent event with JSON in it."""
+    name = "" if event is None else f"event: {event}\n"
+    return f"{name}data: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+def add_handlers(app: FastAPI, brain: Brain) -> None:
+    """Answer every error of a route, and what no route foresaw, in one form."""
+
+    @app.exception_handler(UserVLMError)
+    async def ours(_: Request, error: UserVLMError) -> JSONResponse:
+        return fault_response(brain.fault(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        return fault_response(*_malformed(error))
+
+    @app.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+        response = fault_response(_refused(error))
+        response.headers.update(error.headers or {})
+        return response
+
+    @app.exception_handler(Exception)
+    async def mistake(_: Request, error: Exception) -> JSONResponse:
+        return fault_response(INTERNAL)  # Starlette raises it again: the log has it
+
+
+def _malformed(error: RequestValidationError) -> tuple[Fault, str | None]:
+    """Say what is wrong with a request, never what it held."""
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"][1:]]
+    param = ".".join(where) or None
+    what = "not JSON" if first["type"] == "json_invalid" else str(first["msg"])
+    message = f"{param}: {what}" if param and first["type"] != "json_invalid" else what
+    return Fault("invalid_request", 400, message), param
+
+
+def _refused(error: HTTPException) -> Fault:
+    if error.detail in BODY_FAULTS:
+        return BODY_FAULTS[error.detail]
+    phrase = HTTPStatus(error.status_code).phrase
+    return Fault(phrase.lower().replace(" ", "_"), error.status_code, phrase)
