@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from queue import Empty, SimpleQueue
-from threading import Condition
+from threading import Condition, Event
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from uservlm.runtime.errors import BusyError, CancelledError, EngineError, UserVLMError
@@ -49,6 +49,7 @@ class Ticket(Generic[Item]):
         self._items: SimpleQueue[Item | _End] = SimpleQueue()
         self._reason: UserVLMError | None = None
         self._future: Future[None] | None = None
+        self._over = Event()
 
     @property
     def stopped(self) -> bool:
@@ -93,8 +94,7 @@ class Ticket(Generic[Item]):
 
     def wait(self) -> None:
         """Return when the worker has let go of it, however it ended."""
-        assert self._future is not None
-        wait([self._future])
+        self._over.wait()  # `futures.wait` would wait for a cancelled job's turn to come
 
     def _raise(self) -> None:
         assert self._future is not None
@@ -103,6 +103,10 @@ class Ticket(Generic[Item]):
             raise self._reason
         if error is not None:
             raise error
+
+    def _finish(self) -> None:
+        self._items.put(_End())
+        self._over.set()
 
     def _run(self) -> None:
         """Do the job; on the worker's thread."""
@@ -167,7 +171,7 @@ class Worker:
                 ticket._reason = EngineError(CLOSED)
                 ticket._future = Future()
                 ticket._future.set_result(None)
-                ticket._items.put(_End())
+                ticket._finish()
             else:
                 self._idle.append(ticket)
                 self._enter(ticket)
@@ -250,7 +254,7 @@ class Worker:
         with self._lock:
             jobs = self._turns if ticket._idle_s is None else self._idle
             jobs.remove(ticket)
-        ticket._items.put(_End())
+        ticket._finish()
         if ticket._idle_s is not None and ticket._reason is None and ticket._future is not None:
             error = ticket._future.exception()  # nobody reads an idle job
             if error is not None:

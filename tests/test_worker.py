@@ -202,3 +202,16 @@ def test_a_closed_worker_says_so(interrupt: Interrupt) -> None:
             call()
     with pytest.raises(EngineError, match="closed"):
         next(worker.when_idle(counting(1), 0))
+
+
+def test_a_job_that_was_stopped_while_it_waited_is_over_at_once(worker: Worker) -> None:
+    """Its reader need not wait for the one before it: a server's client may be gone already."""
+    gate = threading.Event()
+    first, second = worker.submit(counting(2, gate)), worker.submit(counting(2))
+    assert next(first) == 0
+    second.stop(CancelledError("gone"))
+    over = threading.Thread(target=second.wait, daemon=True)
+    over.start()
+    over.join(5)
+    assert not over.is_alive() and not first.done
+    gate.set()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from hmac import compare_digest
 from time import perf_counter
@@ -42,6 +43,8 @@ _HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+_DISCARDED: Final = 4
+"""Times the limit of a body: so much of a refused one is read, and no more."""
 _NO_HOST: Final = Fault(
     "host_refused", 421, "the Host header does not name this server: use the address it printed"
 )
@@ -93,11 +96,12 @@ class Gate:
             await send(message)
 
         try:
-            if refused is not None:
-                await _refuse(refused, answer)
+            body = _Body(receive, self._door.limits)
+            if refused is None:
+                await self._app(scope, body.receive, answer)
             else:
-                bounded = _Body(receive, self._door.limits)
-                await self._app(scope, bounded.receive, answer)
+                await body.discard()
+                await _refuse(refused, answer)
         finally:
             self._done(scope, status, perf_counter() - begun)
 
@@ -163,15 +167,17 @@ async def _refuse(fault: Fault, send: Send) -> None:
     body = json.dumps(error_body(fault)).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body))}
     headers |= {name.lower(): value for name, value in error_headers(fault).items()}
-    if fault.status in (408, 413):
-        headers["connection"] = "close"  # what is still to come is not read
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": fault.status, "headers": pairs})
     await send({"type": "http.response.body", "body": body})
 
 
 class _Body:
-    """A request's body, counted and timed as it comes."""
+    """A request's body, counted and timed as it comes.
+
+    One that is refused is read on for a while: who closes a connection on a client that is still
+    sending takes the answer away from it.
+    """
 
     def __init__(self, receive: Receive, limits: Limits) -> None:
         self._receive, self._limits = receive, limits
@@ -186,20 +192,27 @@ class _Body:
         """
         if self._whole:
             return await self._receive()
-        left = self._until - asyncio.get_running_loop().time()
         try:
-            message = await asyncio.wait_for(self._receive(), left)
+            message = await self._next()
         except asyncio.TimeoutError:
-            raise _exception(_TOO_SLOW) from None
-        self._count += len(message.get("body", b""))
-        self._whole = not message.get("more_body", False)
+            raise HTTPException(_TOO_SLOW.status, _TOO_SLOW.code) from None
         if self._count > self._limits.body_bytes:
-            raise _exception(_TOO_LARGE)
+            await self.discard()
+            raise HTTPException(_TOO_LARGE.status, _TOO_LARGE.code)
         return message
 
+    async def discard(self) -> None:
+        """Read the rest and keep nothing of it, unless it is too much or comes too slowly."""
+        with suppress(asyncio.TimeoutError):
+            while not self._whole and self._count < _DISCARDED * self._limits.body_bytes:
+                await self._next()
 
-def _exception(fault: Fault) -> HTTPException:
-    return HTTPException(fault.status, fault.code, {"Connection": "close"})
+    async def _next(self) -> Message:
+        left = self._until - asyncio.get_running_loop().time()
+        message = await asyncio.wait_for(self._receive(), left)
+        self._count += len(message.get("body", b""))
+        self._whole = not message.get("more_body", False)
+        return message
 
 
 BODY_FAULTS: Final = {_TOO_LARGE.code: _TOO_LARGE, _TOO_SLOW.code: _TOO_SLOW}

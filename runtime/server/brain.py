@@ -82,7 +82,6 @@ class Brain:
         self._times = Times()
         self._pool = ThreadPoolExecutor(self.limits.waiting, thread_name_prefix="turn")
         self._looking = BoundedSemaphore(self.limits.looking)
-        self._draining = False
 
     def ask(self, question: Question, listener: Listener) -> Turn:
         """Begin a turn; waits shortly, while somebody is being forgotten.
@@ -95,7 +94,6 @@ class Brain:
             DrainingError, BusyError, TurnTakenError: not now.
             UserVLMError: what is wrong with the question, see `UserVLM.stream`.
         """
-        self._check_open()
         self._check(question)
         turn, begun = self.register.enter(question), False
         try:
@@ -134,8 +132,9 @@ class Brain:
             self._times.note(name)
             self.scene.show(image, name, told=user is not None)
             self._prepare(name)
+            kept = self.user(name)
         self.tell_users()
-        return self.user(name)
+        return kept
 
     def prepare(self, user: str) -> None:
         """Do what can be done before somebody's question; returns at once, and does it behind.
@@ -211,7 +210,7 @@ class Brain:
     @property
     def state(self) -> State:
         """What the brain is doing."""
-        if self._draining:
+        if self.register.closed:
             return "draining"
         states = {turn.state for turn in self.register.under_way}
         return "speaking" if "speaking" in states else "thinking" if states else "idle"
@@ -229,7 +228,7 @@ class Brain:
 
     def drain(self, seconds: float) -> bool:
         """Take no more turns, and let those under way end for a while; gives whether they did."""
-        self._draining = True
+        self.register.close()
         self.hub.tell("state", self.record)
         whole = self.register.wait_until_empty(seconds)
         if not whole:
@@ -350,15 +349,11 @@ class Brain:
         if not name.strip() or not name.isprintable():
             raise RequestError("a user's id is printable text, and not blank")
 
-    def _check_open(self) -> None:
-        if self._draining:
-            raise DrainingError("the brain is being stopped")
-
     @contextmanager
     def _work(self, draining: bool = False) -> Iterator[None]:
         """Bound what waits outside the queue of turns."""
-        if not draining:
-            self._check_open()
+        if self.register.closed and not draining:
+            raise DrainingError("the brain is being stopped")
         if not self._looking.acquire(blocking=False):
             raise BusyError(f"{self.limits.looking} pictures are being looked at")
         try:

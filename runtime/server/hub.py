@@ -6,9 +6,9 @@ function that must return at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from threading import Lock
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 EventName: TypeAlias = Literal["state", "turn", "token", "view", "users", "load"]
 Watcher: TypeAlias = Callable[[EventName, Any], None]
@@ -19,28 +19,32 @@ class Hub:
     """Tells everybody who watches, in the order of telling; safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._watchers: tuple[Watcher, ...] = ()
+        self._watchers: tuple[tuple[Watcher, Collection[EventName]], ...] = ()
         self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._watchers)
 
-    def watch(self, watcher: Watcher) -> Callable[[], None]:
-        """Tell this one too, until what is given back is called."""
+    def watch(
+        self, watcher: Watcher, names: Collection[EventName] = get_args(EventName)
+    ) -> Callable[[], None]:
+        """Tell this one too what has one of these names, until what is given back is called."""
+        entry = (watcher, names)
         with self._lock:
-            self._watchers += (watcher,)
+            self._watchers += (entry,)
 
         def leave() -> None:
             with self._lock:
-                self._watchers = tuple(one for one in self._watchers if one is not watcher)
+                self._watchers = tuple(one for one in self._watchers if one is not entry)
 
         return leave
 
     def tell(self, name: EventName, what: Callable[[], Any]) -> None:
-        """Tell an event; `what` is asked only if somebody watches."""
-        if not self._watchers:
+        """Tell an event; `what` is asked only if somebody watches for it."""
+        if not any(name in names for _, names in self._watchers):
             return
         event = what()
         with self._lock:  # one event behind the other, for all of them
-            for watcher in self._watchers:
-                watcher(name, event)
+            for watcher, names in self._watchers:
+                if name in names:
+                    watcher(name, event)

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Final
 
 from uservlm.runtime.errors import BusyError
-from uservlm.runtime.server.faults import TurnTakenError
+from uservlm.runtime.server.faults import DrainingError, TurnTakenError
 from uservlm.runtime.server.limits import Limits
 from uservlm.runtime.server.turn import Question, Turn
 
@@ -30,17 +30,20 @@ class Register:
         self._limits = limits
         self._under_way: dict[str, tuple[Turn, float]] = {}
         self._past: deque[Turn] = deque(maxlen=limits.remembered_turns)
-        self._mean_s = 1.0
+        self._mean_s, self._closed = 1.0, False
         self._lock = Condition()
 
     def enter(self, question: Question) -> Turn:
         """Begin a turn.
 
         Raises:
+            DrainingError: no more are taken.
             BusyError: too many are under way.
             TurnTakenError: one of this id is.
         """
         with self._lock:
+            if self._closed:
+                raise DrainingError("no more turns are taken")
             name = question.turn or f"chatcmpl-{secrets.token_hex(12)}"
             if name in self._under_way:
                 raise TurnTakenError(f"turn {name!r} is under way")
@@ -101,6 +104,16 @@ class Register:
             stay = [turn for turn in self._past if turn.user != user]
             self._past.clear()
             self._past.extend(stay)
+
+    @property
+    def closed(self) -> bool:
+        """Whether no more turns are taken."""
+        return self._closed
+
+    def close(self) -> None:
+        """Take no more turns; those under way go on."""
+        with self._lock:
+            self._closed = True
 
     def wait_until_empty(self, seconds: float) -> bool:
         """Wait for the turns under way; gives whether all have ended."""
