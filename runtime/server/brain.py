@@ -79,6 +79,7 @@ class Brain:
         self.scene = Scene(self.limits.view_s, self._tell_view)
         self.doors: dict[str, dict[str, str]] = {"qi": {"state": "off", "detail": ""}}
         self._ended = ended
+        self._told_users: list[dict[str, Any]] | None = None
         self._times = Times()
         self._pool = ThreadPoolExecutor(self.limits.waiting, thread_name_prefix="turn")
         self._looking = BoundedSemaphore(self.limits.looking)
@@ -174,6 +175,15 @@ class Brain:
         self.tell_users()
         self.hub.tell("state", self.record)  # the page forgets their turns too
 
+    def forget_all(self) -> int:
+        """Let go of everybody, see `forget`; gives how many there were."""
+        count = 0
+        for user in self.users():
+            with suppress(UnknownUserError):  # somebody else forgot them meanwhile
+                self.forget(user.id)
+                count += 1
+        return count
+
     def users(self) -> tuple[UserInfo, ...]:
         """Say who is known; reads the users' folder."""
         return self._times.describe(self.vlm.people())
@@ -260,8 +270,12 @@ class Brain:
         return {"waiting": count - running, "running": running, "limit": self.limits.waiting}
 
     def tell_users(self) -> None:
-        """Tell who watches who is known."""
-        self.hub.tell("users", lambda: [one.record() for one in self.users()])
+        """Tell who watches who is known, if that has changed; reads the users' folder."""
+        if self.hub.watched("users"):
+            users = [one.record() for one in self.users()]
+            before, self._told_users = self._told_users, users
+            if users != before:
+                self.hub.tell("users", lambda: users)
 
     def _run(self, turn: Turn, stream: Stream[Chunk], listener: Listener) -> None:
         """Read a turn to its end; on a thread of the pool."""

@@ -275,6 +275,12 @@ class CancelledAll(BaseModel):
     cancelled: int
 
 
+class ForgottenAll(BaseModel):
+    """How many people were erased."""
+
+    forgotten: int
+
+
 class Health(BaseModel):
     """That the server lives."""
 

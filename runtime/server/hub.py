@@ -39,9 +39,13 @@ class Hub:
 
         return leave
 
+    def watched(self, name: EventName) -> bool:
+        """Whether anybody wants to hear of this."""
+        return any(name in names for _, names in self._watchers)
+
     def tell(self, name: EventName, what: Callable[[], Any]) -> None:
         """Tell an event; `what` is asked only if somebody watches for it."""
-        if not any(name in names for _, names in self._watchers):
+        if not self.watched(name):
             return
         event = what()
         with self._lock:  # one event behind the other, for all of them

@@ -9,6 +9,7 @@ import asyncio
 import mimetypes
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +21,7 @@ from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from uservlm.runtime.errors import BusyError
+from uservlm.runtime.errors import BusyError, StoreError
 from uservlm.runtime.server.brain import Brain
 from uservlm.runtime.server.chat import Served
 from uservlm.runtime.server.forms import Health
@@ -79,6 +80,8 @@ class Pages:
         while True:
             self._brain.hub.tell("load", self._fare)
             _ = self._brain.scene.view  # a picture that was in view too long goes, and pages hear
+            with suppress(StoreError):  # whoever asks for the users is told
+                await run_in_threadpool(self._brain.tell_users)  # turns move people in and out
             await asyncio.sleep(seconds)
 
     def check_room(self) -> None:

@@ -17,6 +17,7 @@ from uservlm.runtime.server.forms import (
     CancelledAll,
     ConsentForm,
     EncodeRequest,
+    ForgottenAll,
     Found,
     IdentifyRequest,
     UserList,
@@ -44,6 +45,11 @@ def routes(brain: Brain) -> APIRouter:
     def users() -> UserList:
         """Say who is known, what is kept of them, and until when."""
         return UserList(data=[_shown(one) for one in brain.users()])
+
+    @router.delete("/users")
+    def forget_all() -> ForgottenAll:
+        """Erase everybody."""
+        return ForgottenAll(forgotten=brain.forget_all())
 
     @router.get("/users/{user:path}")
     def user(user: str) -> UserShown:

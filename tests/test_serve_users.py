@@ -1,0 +1,171 @@
+"""People over HTTP: kept, shown, prepared, forgotten; and what a page hears of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+from serving import Serving, data_url, events, serving
+
+from uservlm.models.demo import save_pictures
+
+CALL = "How do I make a video call?"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    save_pictures(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("brain")
+
+
+@pytest.fixture(scope="module")
+def brain(pocket_bundle: Path, folder: Path) -> Iterator[Serving]:
+    with serving(pocket_bundle, folder, "--attention", "resident") as started:
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def nobody(brain: Serving) -> None:
+    assert brain.client.delete("/v1/users").status_code == 200
+    assert brain.client.get("/v1/users").json()["data"] == []
+
+
+def test_a_guest_is_kept_in_memory_only_and_prepared(
+    brain: Serving, pictures: Path, folder: Path
+) -> None:
+    guest = brain.encode(pictures / "grace.png")
+    assert guest["id"].startswith("guest-") and guest["in_memory"]
+    assert guest["consent"] is None and guest["bytes"]["disk"] == 0
+    written = {path.name for path in (folder / "people").iterdir()}
+    assert written <= {"key", "check"}
+    done = brain.ask(CALL, user=guest["id"]).json()
+    assert done["uservlm"]["resident"] == "stayed", "prepared before the question"
+    assert brain.client.get(f"/v1/users/{guest['id']}").json()["resident"]
+
+
+def test_who_agrees_is_kept_on_disk_as_they_agreed(
+    brain: Serving, pictures: Path, folder: Path
+) -> None:
+    agreed = {"how": "said yes to the robot", "keeps": "embedding", "days": 30}
+    ada = brain.encode(pictures / "grace.png", user="ada", consent=agreed)
+    assert ada["bytes"]["disk"] > 0 and ada["expires"] is not None
+    assert {key: ada["consent"][key] for key in agreed} == agreed
+    assert brain.client.delete("/v1/users/ada").status_code == 204
+    assert {path.name for path in (folder / "people").iterdir()} <= {"key", "check"}
+
+
+@pytest.mark.parametrize("name", ["a/b", "Zoë Müller", "50% ?#&", "..", "日本"])
+def test_a_name_may_hold_what_an_address_cannot(brain: Serving, pictures: Path, name: str) -> None:
+    brain.encode(pictures / "sam.png", user=name)
+    address = f"/v1/users/{quote(name, safe='')}".replace("..", "%2E%2E")
+    assert httpx.get(brain.url + address).json()["id"] == name
+    assert httpx.delete(brain.url + address).status_code == 204
+    assert httpx.get(brain.url + address).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "consent",
+    [
+        {},
+        {"how": " "},
+        {"how": "said yes", "keeps": "everything"},
+        {"how": "said yes", "days": 0},
+        {"how": "said yes", "days": float(10**9)},
+    ],
+)
+def test_an_odd_consent_keeps_nobody(
+    brain: Serving, pictures: Path, consent: dict[str, Any]
+) -> None:
+    body = {"image": data_url(pictures / "sam.png"), "user": "sam", "consent": consent}
+    assert brain.client.post("/v1/users/encode", json=body).status_code == 400
+    assert brain.client.get("/v1/users/sam").status_code == 404
+
+
+def test_who_is_in_view_is_not_guessed_without_a_measurement(
+    brain: Serving, pictures: Path
+) -> None:
+    body = {"image": data_url(pictures / "sam.png")}
+    refused = brain.client.post("/v1/users/identify", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "identity_not_measured")
+
+
+def test_a_page_hears_what_happens_in_order(brain: Serving, pictures: Path, tmp_path: Path) -> None:
+    with httpx.stream("GET", f"{brain.url}/v1/events", timeout=20) as response:
+        heard = events(response)
+        name, state = next(heard)
+        assert name == "state" and state["model"] == "pocket" and state["users"] == []
+        assert state["doors"]["http"]["state"] == "open"
+        asker = threading.Thread(target=_show_and_ask, args=(brain, pictures / "grace.png"))
+        asker.start()
+        seen: list[tuple[str, Any]] = []
+        while not seen or seen[-1][0] != "turn" or seen[-1][1]["state"] != "answered":
+            seen.append(next(heard))
+        asker.join()
+    (view,) = [what for name, what in seen if name == "view"]
+    assert (view["kind"], view["name"], view["user"]) == ("told", "grace", "grace")
+    assert any(what and what[0]["id"] == "grace" for name, what in seen if name == "users")
+    turns = [what for name, what in seen if name == "turn"]
+    assert [turn["state"] for turn in turns] == ["thinking", "speaking", "answered"]
+    text = ""
+    for piece in (what for name, what in seen if name == "token"):
+        assert piece["at"] == len(text)
+        text += piece["text"]
+    end = turns[-1]
+    assert end["text"] == text and end["door"] == "page"
+    names = ["hear", "wait", "look", "vision", "prefill", "first word", "last word"]
+    assert [stage["name"] for stage in end["stages"]] == names
+    assert end["stages"][0]["seconds"] == 1.5
+    last = end["stages"][-1]
+    spoken = 1.5 + end["usage"]["ttft_s"] + end["usage"]["decode_s"]
+    assert last["start_s"] + last["seconds"] == pytest.approx(spoken)
+    picture = brain.client.get("/v1/view/picture")
+    assert picture.headers["content-type"] == "image/jpeg"
+    (tmp_path / "view.jpg").write_bytes(picture.content)
+    assert max(Image.open(tmp_path / "view.jpg").size) <= 640
+
+
+def _show_and_ask(brain: Serving, picture: Path) -> None:
+    brain.encode(picture, user="grace")
+    ours = {"door": "page", "heard_s": 1.5}
+    assert brain.ask(CALL, user="grace", uservlm=ours).status_code == 200
+
+
+def test_only_so_many_pages_watch_at_once(brain: Serving) -> None:
+    watched = []  # one that is let go of is closed
+    with ExitStack() as open_pages:
+        for _ in range(16):
+            one = open_pages.enter_context(httpx.stream("GET", f"{brain.url}/v1/events"))
+            watched.append(events(one))
+            assert next(watched[-1])[0] == "state"
+        with httpx.stream("GET", f"{brain.url}/v1/events") as refused:
+            assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
+
+
+def test_prometheus_reads_counts_and_nobodys_name(brain: Serving, pictures: Path) -> None:
+    brain.encode(pictures / "grace.png", user="wilhelmina")
+    assert brain.ask(CALL, user="wilhelmina").status_code == 200
+    assert brain.ask(CALL, user="nobody").status_code == 404
+    text = brain.client.get("/metrics").text
+    assert "wilhelmina" not in text
+    samples = {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+    assert samples["uservlm_questions_total", ()] >= 1
+    assert samples["uservlm_turns_total", (("door", "http"), ("outcome", "answered"))] >= 1
+    assert samples["uservlm_resident_memory_bytes", ()] > 10**7
