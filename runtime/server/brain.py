@@ -1,7 +1,8 @@
 """The brain: one engine, one queue, one user store and one set of limits for every door.
 
-Owns: what a door may ask for, and that every turn ends with exactly one word to its listener. Knows
-nothing of HTTP or qi, nor of how an answer is made. Nothing of a picture or a question is logged.
+Owns: what a door may ask for, in which order it is done, and that forgetting reaches everything.
+Knows nothing of HTTP or qi, nor of how an answer is made. Nothing of a picture or a question is
+logged.
 
 Threads: everything may be called from any thread. A turn is read on a thread of its own, so that a
 door never waits for the engine; what does wait says so.
@@ -10,39 +11,25 @@ door never waits for the engine; what does wait says so.
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from threading import BoundedSemaphore
-from time import monotonic
 from typing import Any, Final, Literal, TypeAlias
 
 from uservlm.runtime.answers import Chunk
 from uservlm.runtime.engine import UserVLM
-from uservlm.runtime.errors import (
-    BusyError,
-    DeadlineError,
-    QuestionError,
-    RequestError,
-    UnknownUserError,
-    UserVLMError,
-)
+from uservlm.runtime.errors import BusyError, UnknownUserError, UserVLMError
 from uservlm.runtime.identity import Identification
 from uservlm.runtime.image import Picture
 from uservlm.runtime.profiles import Consent
-from uservlm.runtime.server.faults import (
-    INTERNAL,
-    DrainingError,
-    Fault,
-    UnknownTurnError,
-    fault_of,
-)
+from uservlm.runtime.server.checks import check_question, check_user
+from uservlm.runtime.server.faults import DrainingError, Fault, UnknownTurnError, fault_of
 from uservlm.runtime.server.hub import Hub
 from uservlm.runtime.server.limits import Limits
 from uservlm.runtime.server.people import Times, UserInfo
 from uservlm.runtime.server.pictures import check_picture
+from uservlm.runtime.server.reader import Reader
 from uservlm.runtime.server.register import Register
 from uservlm.runtime.server.scene import Scene, View
 from uservlm.runtime.server.turn import DoorName, Listener, Question, Turn
@@ -51,7 +38,6 @@ from uservlm.runtime.stream import Stream
 State: TypeAlias = Literal["idle", "thinking", "speaking", "draining"]
 
 _LOG = logging.getLogger("uservlm.server")
-_TURN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CANCEL_PATIENCE_S: Final = 2.0
 """For cancelled turns to end; the engine takes half a second."""
 
@@ -78,10 +64,9 @@ class Brain:
         self.register = Register(self.limits)
         self.scene = Scene(self.limits.view_s, self._tell_view)
         self.doors: dict[str, dict[str, str]] = {"qi": {"state": "off", "detail": ""}}
-        self._ended = ended
         self._told_users: list[dict[str, Any]] | None = None
         self._times = Times()
-        self._pool = ThreadPoolExecutor(self.limits.waiting, thread_name_prefix="turn")
+        self._reader = Reader(self.register, self.hub, self.limits, self.fault, ended)
         self._looking = BoundedSemaphore(self.limits.looking)
 
     def ask(self, question: Question, listener: Listener) -> Turn:
@@ -95,7 +80,7 @@ class Brain:
             DrainingError, BusyError, TurnTakenError: not now.
             UserVLMError: what is wrong with the question, see `UserVLM.stream`.
         """
-        self._check(question)
+        check_question(question, self.limits)
         turn, begun = self.register.enter(question), False
         try:
             stream = turn.follow(self._stream(question))
@@ -103,12 +88,11 @@ class Brain:
                 self.scene.show(question.image)
             if turn.user is not None:
                 self._times.note(turn.user)
-            self._tell_turn(turn)
-            self._pool.submit(self._run, turn, stream, listener).add_done_callback(_log_mistake)
+            self._reader.read(turn, stream, listener)
             begun = True
         finally:
             if not begun:
-                self._leave(turn, begun=False)
+                self._reader.leave(turn, begun=False)
         return turn
 
     def encode(
@@ -127,7 +111,7 @@ class Brain:
         """
         name = user if user is not None else f"guest-{secrets.token_hex(4)}"
         with self._work():
-            self._check_name(name)
+            check_user(name, self.limits)
             check_picture(image, self.limits)
             self.vlm.users.keep(name, self.vlm.encode(image), consent)
             self._times.note(name)
@@ -249,7 +233,7 @@ class Brain:
     def close(self) -> None:
         """End every turn and take no more."""
         self.drain(0)
-        self._pool.shutdown()
+        self._reader.close()
 
     def record(self) -> dict[str, Any]:
         """Give what the page shows at first, without what only the server knows."""
@@ -277,43 +261,6 @@ class Brain:
             if users != before:
                 self.hub.tell("users", lambda: users)
 
-    def _run(self, turn: Turn, stream: Stream[Chunk], listener: Listener) -> None:
-        """Read a turn to its end; on a thread of the pool."""
-        fault: Fault | None = INTERNAL
-        try:
-            fault = self._read(turn, stream, listener)
-        finally:
-            turn.end(fault)
-            self._leave(turn)
-            self._ended(turn)
-            self._tell_turn(turn)
-            if fault is None:
-                listener.answered(turn)
-            else:
-                listener.failed(turn, fault)
-
-    def _read(self, turn: Turn, stream: Stream[Chunk], listener: Listener) -> Fault | None:
-        last = monotonic() + self.limits.turn_s
-        try:
-            with stream:
-                for chunk in stream:
-                    at = len(turn.text)
-                    if turn.hear(chunk):
-                        self._tell_turn(turn)
-                    if chunk.text:
-                        listener.said(turn, chunk.text)
-                        self._tell_token(turn, at, chunk.text)
-                    if monotonic() > last:
-                        raise DeadlineError(f"no end within {self.limits.turn_s} s")
-        except UserVLMError as error:
-            return self.fault(error)
-        return None
-
-    def _leave(self, turn: Turn, begun: bool = True) -> None:
-        following = self.register.leave(turn, begun)
-        if following is not None:
-            self._tell_turn(following)
-
     def _stream(self, question: Question) -> Stream[Chunk]:
         return self.vlm.stream(
             question.text,
@@ -331,38 +278,6 @@ class Brain:
             with suppress(BusyError):  # the question itself will do it
                 self.vlm.prepare(embedding)
 
-    def _check(self, question: Question) -> None:
-        """Refuse what is beyond the limits.
-
-        Raises:
-            QuestionError, RequestError, ImageError: what is.
-        """
-        limits, length = self.limits, len(question.text)
-        if length > limits.question_characters:
-            raise QuestionError(
-                f"the question has {length:,} characters, more than "
-                f"{limits.question_characters:,}: shorten it"
-            )
-        if question.turn is not None and not _TURN_ID.fullmatch(question.turn):
-            raise RequestError("a turn's id is 1 to 64 letters, digits, - and _")
-        if question.deadline_s is not None and not 0 < question.deadline_s <= limits.deadline_s:
-            raise RequestError(f"deadline_s: give more than 0, up to {limits.deadline_s:g}")
-        wanted = question.options.max_new_tokens or 1
-        if wanted > limits.answer_tokens or len(question.options.stop) > limits.stops:
-            raise RequestError(
-                f"give at most {limits.answer_tokens} tokens and {limits.stops} stop texts"
-            )
-        if question.user is not None:
-            self._check_name(question.user)
-        if question.image is not None:
-            check_picture(question.image, limits)
-
-    def _check_name(self, name: str) -> None:
-        if len(name.encode("utf-8", "surrogatepass")) > self.limits.name_bytes:
-            raise RequestError(f"a user's id has at most {self.limits.name_bytes} bytes")
-        if not name.strip() or not name.isprintable():
-            raise RequestError("a user's id is printable text, and not blank")
-
     @contextmanager
     def _work(self, draining: bool = False) -> Iterator[None]:
         """Bound what waits outside the queue of turns."""
@@ -375,18 +290,5 @@ class Brain:
         finally:
             self._looking.release()
 
-    def _tell_turn(self, turn: Turn) -> None:
-        self.hub.tell("turn", turn.record)
-
-    def _tell_token(self, turn: Turn, at: int, text: str) -> None:
-        self.hub.tell("token", lambda: {"turn": turn.id, "at": at, "text": text})
-
     def _tell_view(self, view: View | None) -> None:
         self.hub.tell("view", lambda: view and view.record())
-
-
-def _log_mistake(done: Future[None]) -> None:
-    """Leave a trace of what nobody foresaw; the listener heard `internal`."""
-    error = done.exception()
-    if error is not None:
-        _LOG.error("a turn failed: %s", error, exc_info=error)
