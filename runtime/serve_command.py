@@ -11,7 +11,9 @@ import argparse
 import logging
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from uservlm.runtime.engine import UserVLM
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
 
     from uservlm.runtime.server.access import Door
     from uservlm.runtime.server.brain import Brain
+    from uservlm.runtime.server.turn import Turn
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+_LOG = logging.getLogger("uservlm.server")
 
 HOST, PORT = "127.0.0.1", 8642
 _NEEDS = "pip install 'uservlm[serve]'"
@@ -49,6 +54,7 @@ def add_parser(commands: Commands) -> None:
     add("--threads", type=int, metavar="N", help="default: what `tune` found, else all cores")
     add("--context", type=int, metavar="N", help="KV cells; default: enough for a long question")
     add("--memory-mb", type=int, metavar="N", help="the most the process may take")
+    add("--log-questions", action="store_true", help="write questions and answers to the log")
     add("--no-verify", dest="verify", action="store_false", help="skip the SHA-256 of the files")
     parser.set_defaults(run=serve)
 
@@ -71,7 +77,8 @@ def serve(options: argparse.Namespace) -> None:
         door = _door(options, listening)
         vlm = opened.enter_context(_load(options))
         metrics = Metrics()
-        brain = Brain(vlm, door.limits, metrics.turn)
+        ended = partial(_note, metrics.turn) if options.log_questions else metrics.turn
+        brain = Brain(vlm, door.limits, ended)
         opened.callback(brain.close)
         metrics.follow(lambda: vlm.counters, lambda: len(brain.register.under_way))
         manifest = vlm.bundle.manifest
@@ -85,6 +92,12 @@ def serve(options: argparse.Namespace) -> None:
             _open_robot(options, brain, opened)
         print(f"uservlm: serving {served.name} on http://{address}", file=sys.stderr, flush=True)
         serving.serve(brain, http, listening)
+
+
+def _note(then: Callable[[Turn], None], turn: Turn) -> None:
+    """Write what was said to the log, for who asked for it."""
+    _LOG.info("%s asked %r and was told %r", turn.user or "somebody", turn.question, turn.text)
+    then(turn)
 
 
 def _load(options: argparse.Namespace) -> UserVLM:
