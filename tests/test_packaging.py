@@ -21,6 +21,8 @@ NOT_INSTALLED: frozenset[str] = frozenset()
 """Sub-folders whose Python files stay out of the wheel on purpose, as "pepper_app/choregraphe"."""
 HEAVY = ("torch", "transformers", "optimum", "peft", "onnx", "cv2", "qi", "onnxruntime")
 """Not for the runtime at all; onnxruntime only where a session is opened, not on import."""
+SERVED = ("fastapi", "openai", "psutil", "pydantic", "starlette", "uvicorn")
+"""For the server alone: who answers from Python needs no web framework."""
 LEFT_BY_TOOLS = shutil.ignore_patterns("__pycache__", "build", ".*", "*.egg-info")
 
 
@@ -44,6 +46,7 @@ def package_data() -> dict[str, list[str]]:
 
 PACKAGES = assigned("PACKAGES")
 RUNTIME_MODULES = sorted(path.stem for path in (ROOT / "runtime").glob("*.py"))
+SERVER_MODULES = sorted(f"server.{path.stem}" for path in (ROOT / "runtime/server").glob("[!_]*.py"))
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,13 @@ def test_every_folder_is_a_typed_package() -> None:
         assert (ROOT / folder / "py.typed").is_file(), folder
 
 
-@pytest.mark.parametrize("module", RUNTIME_MODULES)
+@pytest.mark.parametrize("module", [*RUNTIME_MODULES, *SERVER_MODULES])
 def test_importing_the_runtime_loads_nothing_heavy_and_leaves_no_file(
     module: str, tmp_path: Path
 ) -> None:
     name = "uservlm.runtime" if module == "__init__" else f"uservlm.runtime.{module}"
-    script = f"import {name}, sys; print(*(set({HEAVY!r}) & set(sys.modules)))"
+    heavy = HEAVY if module in SERVER_MODULES else (*HEAVY, *SERVED)
+    script = f"import {name}, sys; print(*(set({heavy!r}) & set(sys.modules)))"
     kept = {key: value for key, value in os.environ.items() if not key.startswith("XDG_")}
     environment = {**kept, "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     # As for a user who imports us without make: nobody else has switched the telemetry off.

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from serving import serving
 
 from uservlm.models.demo import save_pictures
 
@@ -43,12 +44,23 @@ def test_the_python_example_answers(checkout: Path) -> None:
     assert len(answer.split()) > 5
 
 
-@pytest.mark.parametrize("line", re.findall(r"^uservlm .*$", README, re.MULTILINE))
+LINES = re.findall(r"^uservlm .*$", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if not line.startswith("uservlm serve")])
 def test_every_command_works(line: str, checkout: Path) -> None:
     program, *arguments = shlex.split(line)
     assert program == "uservlm"
     output = run([sys.executable, "-m", "uservlm.runtime", *arguments], checkout)
     assert output or "chat" in arguments
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("uservlm serve")])
+def test_every_server_answers(line: str, checkout: Path, tmp_path: Path) -> None:
+    program, command, bundle, *options = shlex.split(line)
+    with serving(checkout / bundle, tmp_path, *options) as brain:
+        assert "<title>" in brain.client.get("/").text
+        assert brain.client.get("/v1/models").json()["data"][0]["id"] == "pocket"
 
 
 def test_every_file_it_names_is_there() -> None:
@@ -57,4 +69,4 @@ def test_every_file_it_names_is_there() -> None:
         assert (root / name).exists(), name
     tree = README.split("## The tree")[1].split("```")[1]
     for name in re.findall(r"(?<=  )(\w+\.py)\b", tree):
-        assert list(root.glob(f"*/{name}")), name
+        assert [*root.glob(f"*/{name}"), *root.glob(f"*/*/{name}")], name
