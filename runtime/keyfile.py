@@ -11,13 +11,12 @@ import base64
 import os
 import re
 import secrets
-import stat
-from io import FileIO
 from pathlib import Path
 
-from uservlm.runtime.durable import Draft, plain_file
-from uservlm.runtime.errors import SealError, StoreError
+from uservlm.runtime.durable import Draft
+from uservlm.runtime.errors import StoreError
 from uservlm.runtime.sealing import KEY_BYTES
+from uservlm.runtime.secretfile import read_secret
 
 KEY_VARIABLE = "USERVLM_KEY"
 KEY_FILE = "key"
@@ -45,7 +44,7 @@ def master_key(folder: Path, given: bytes | None, new: bool) -> bytes:
         return _decoded(text, KEY_VARIABLE)
     path = folder / KEY_FILE
     try:
-        return _read(path)
+        return _decoded(read_secret(path), str(path))
     except FileNotFoundError:
         if not new:
             raise StoreError(
@@ -53,30 +52,6 @@ def master_key(folder: Path, given: bytes | None, new: bool) -> bytes:
                 f"{folder} can be read; bring the key back, or remove the folder"
             ) from None
     return _make(folder)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with plain_file(path) as (stream, _):
-            check_private(path, stream)
-            text = (stream.read(1024) or b"").decode("ascii", "replace").strip()
-    except SealError as error:
-        raise StoreError(f"{path} cannot be used as key: {error}") from error
-    return _decoded(text, str(path))
-
-
-def check_private(path: Path, stream: FileIO) -> None:
-    """Make sure that nobody else can read a secret.
-
-    Raises:
-        StoreError: others can.
-    """
-    found = os.fstat(stream.fileno())
-    if stat.S_IMODE(found.st_mode) & 0o077 or found.st_uid != os.geteuid():
-        raise StoreError(
-            f"{path} is open to others (mode {stat.S_IMODE(found.st_mode):04o}, user "
-            f"{found.st_uid}): chmod 600 it, and if others use this machine take it for known"
-        )
 
 
 def _decoded(text: str, where: str) -> bytes:

@@ -132,3 +132,13 @@ def proven(request: pytest.FixtureRequest) -> tuple[Path, Path]:
 
     out = ROOT / ".cache" / "tests" / "pocket-f16"
     return POCKET, export(ExportOptions(POCKET, out, "f16", "fp32"))
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the demo's drawn people, grace.png and sam.png."""
+    from uservlm.models.demo import save_pictures
+
+    folder = tmp_path_factory.mktemp("pictures")
+    save_pictures(folder)
+    return folder

@@ -18,7 +18,6 @@ from PIL import Image
 from serving import Serving, data_url, serving
 from starlette.types import Scope
 
-from uservlm.models.demo import save_pictures
 from uservlm.runtime.errors import StoreError
 from uservlm.runtime.server.access import LOOPBACK, Door, host_of, refusal
 from uservlm.runtime.server.limits import Limits
@@ -199,10 +198,9 @@ def test_a_picture_too_large_is_refused_by_its_header(brain: Serving) -> None:
         assert refused.json()["error"]["code"] == "image_too_large"
 
 
-def test_a_picture_cut_short_is_refused(brain: Serving, tmp_path: Path) -> None:
-    save_pictures(tmp_path)
+def test_a_picture_cut_short_is_refused(brain: Serving, pictures: Path) -> None:
     file = io.BytesIO()
-    Image.open(tmp_path / "grace.png").convert("RGB").save(file, "JPEG")
+    Image.open(pictures / "grace.png").convert("RGB").save(file, "JPEG")
     whole = file.getvalue()
     for cut in (whole[:20], whole[: len(whole) // 2], b""):
         refused = brain.client.post("/v1/users/encode", json={"image": data_url(cut)})
@@ -225,9 +223,8 @@ def test_a_body_too_large_is_refused_whether_it_says_so_or_not(brain: Serving) -
     assert counted.json()["error"]["code"] == "request_too_large"
 
 
-def test_nothing_of_a_question_or_a_name_reaches_the_log(brain: Serving, tmp_path: Path) -> None:
-    save_pictures(tmp_path)
-    brain.encode(tmp_path / "grace.png", user="Wilhelmina")
+def test_nothing_of_a_question_or_a_name_reaches_the_log(brain: Serving, pictures: Path) -> None:
+    brain.encode(pictures / "grace.png", user="Wilhelmina")
     assert brain.ask("Do you know about the xylophone?", user="Wilhelmina").status_code == 200
     assert brain.client.get("/v1/users/Wilhelmina").status_code == 200
     assert brain.client.delete("/v1/users/Wilhelmina").status_code == 204
@@ -235,3 +232,12 @@ def test_nothing_of_a_question_or_a_name_reaches_the_log(brain: Serving, tmp_pat
     while "DELETE /v1/users/{user:path} 204" not in (log := brain.log.read_text()):
         assert time.monotonic() < until
     assert not re.search("wilhelmina|xylophone|base64", log, re.IGNORECASE)
+
+
+def test_questions_reach_the_log_when_they_are_asked_for(
+    pocket_bundle: Path, tmp_path: Path, pictures: Path
+) -> None:
+    with serving(pocket_bundle, tmp_path, "--log-questions") as brain:
+        brain.encode(pictures / "grace.png", user="grace")
+        said = brain.ask("Am I alone?", user="grace").json()["choices"][0]["message"]["content"]
+        assert f"grace asked 'Am I alone?' and was told {said!r}" in brain.log.read_text()

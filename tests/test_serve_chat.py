@@ -12,17 +12,9 @@ import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 from serving import Serving, data_url, serving
 
-from uservlm.models.demo import save_pictures
 from uservlm.runtime import GenerationOptions, UserVLM
 
 CALL = "How do I make a video call?"
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    save_pictures(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,6 @@ import openai
 import pytest
 from serving import Serving, events, serving
 
-from uservlm.models.demo import save_pictures
-
 LONG = {"max_tokens": 1024, "temperature": 2.0, "seed": 5}
 """Random weights drawn from this hot speak until they are stopped."""
 ENOUGH = ("--context", "4096", "--threads", "1")
@@ -27,10 +25,8 @@ QUESTION = "What should I wear today?"
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    save_pictures(folder)
-    return folder / "grace.png"
+def picture(pictures: Path) -> Path:
+    return pictures / "grace.png"
 
 
 @pytest.fixture(scope="module")
@@ -187,9 +183,7 @@ def test_sigterm_ends_it_in_time_and_who_agreed_is_still_known(
     with serving(tiny_bundle, tmp_path, *ENOUGH) as brain:
         brain.encode(picture, user="ada", consent={"how": "said yes", "keeps": "state"})
         brain.encode(picture, user="guest")
-        askers = [
-            threading.Thread(target=lambda: _ignore(brain, body("guest"))) for _ in range(10)
-        ]
+        askers = [threading.Thread(target=lambda: _ignore(brain, body("guest"))) for _ in range(10)]
         with httpx.stream("GET", f"{brain.url}/v1/events", timeout=20) as response:
             watched = events(response)
             assert next(watched)[0] == "state"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,16 +16,12 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from serving import Serving, data_url, events, serving
 
-from uservlm.models.demo import save_pictures
+from uservlm.runtime import UserVLM
+from uservlm.runtime.server.brain import Brain
+from uservlm.runtime.server.chat import Served
+from uservlm.runtime.server.page_routes import LATEST, Pages
 
 CALL = "How do I make a video call?"
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    save_pictures(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +166,18 @@ def test_prometheus_reads_counts_and_nobodys_name(brain: Serving, pictures: Path
     assert samples["uservlm_questions_total", ()] >= 1
     assert samples["uservlm_turns_total", (("door", "http"), ("outcome", "answered"))] >= 1
     assert samples["uservlm_resident_memory_bytes", ()] > 10**7
+
+
+def test_a_page_that_does_not_read_is_let_go_of_and_holds_up_nobody(vlm: UserVLM) -> None:
+    async def stall() -> int:
+        brain = Brain(vlm)
+        watched = Pages(brain, Served("tiny", (), 0)).events()
+        assert (await anext(watched)).startswith("event: state")
+        for count in range(LATEST + 10):
+            brain.hub.tell("token", lambda count=count: {"turn": "x", "at": count, "text": "a"})
+        rest = [event async for event in watched]
+        brain.close()
+        assert len(brain.hub) == 0
+        return len(rest)
+
+    assert asyncio.run(stall()) == 0

@@ -42,7 +42,7 @@ EVENTS: Final[dict[int | str, Any]] = {
 JPEG: Final[dict[int | str, Any]] = {
     200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
 }
-_LATEST: Final = 2_000
+LATEST: Final = 2_000
 """Events that may wait for one page; a slower one is let go, and comes back for the whole state."""
 
 
@@ -101,14 +101,21 @@ class Pages:
         """
         loop, queue = asyncio.get_running_loop(), asyncio.Queue[str | None]()
 
+        def put(text: str) -> None:
+            if queue.qsize() < LATEST:
+                queue.put_nowait(text)
+            else:
+                leave()
+                _end(queue)
+
         def hear(name: EventName, event: Any) -> None:
-            loop.call_soon_threadsafe(queue.put_nowait, server_sent(event, name))
+            loop.call_soon_threadsafe(put, server_sent(event, name))
 
         leave = self._brain.hub.watch(hear)
         self._open.add(queue)
         try:
             yield server_sent(await run_in_threadpool(self.state), "state")
-            while queue.qsize() < _LATEST:
+            while True:
                 try:
                     event = await asyncio.wait_for(queue.get(), BEAT_S)
                 except asyncio.TimeoutError:
@@ -122,7 +129,7 @@ class Pages:
 
     def _end(self) -> None:
         for queue in self._open:
-            queue.put_nowait(None)
+            _end(queue)
 
     def _fare(self) -> dict[str, Any]:
         brain = self._brain
@@ -141,6 +148,13 @@ class Pages:
             "memory_bytes": resident_bytes(),
             "memory_total_bytes": psutil.virtual_memory().total,
         }
+
+
+def _end(queue: asyncio.Queue[str | None]) -> None:
+    """End a stream, whatever else was to come."""
+    while not queue.empty():
+        queue.get_nowait()
+    queue.put_nowait(None)
 
 
 def routes(brain: Brain, pages: Pages, metrics: Metrics) -> APIRouter:

@@ -12,9 +12,9 @@ from typing import Final
 
 import platformdirs
 
-from uservlm.runtime.durable import Draft, disk_errors, locked, make_folder, plain_file
-from uservlm.runtime.errors import SealError, StoreError
-from uservlm.runtime.keyfile import check_private
+from uservlm.runtime.durable import Draft, disk_errors, locked, make_folder
+from uservlm.runtime.errors import StoreError
+from uservlm.runtime.secretfile import read_secret
 
 BYTES: Final = 32
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/=-]{16,256}")
@@ -44,12 +44,7 @@ def read_or_make(path: Path) -> str:
 
 
 def _read(path: Path) -> str:
-    try:
-        with plain_file(path) as (stream, _):
-            check_private(path, stream)
-            text = (stream.read(1024) or b"").decode("ascii", "replace").strip()
-    except SealError as error:
-        raise StoreError(f"{path} cannot be used as a token: {error}") from error
+    text = read_secret(path)
     if not _TOKEN.fullmatch(text):
         raise StoreError(f"{path} holds no token of 16 to 256 letters and digits: remove the file")
     return text
