@@ -46,7 +46,9 @@ def package_data() -> dict[str, list[str]]:
 
 PACKAGES = assigned("PACKAGES")
 RUNTIME_MODULES = sorted(path.stem for path in (ROOT / "runtime").glob("*.py"))
-SERVER_MODULES = sorted(f"server.{path.stem}" for path in (ROOT / "runtime/server").glob("[!_]*.py"))
+SERVER_MODULES = sorted(
+    f"server.{path.stem}" for path in (ROOT / "runtime/server").glob("[!_]*.py")
+)
 
 
 @dataclass(frozen=True)
