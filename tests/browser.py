@@ -59,6 +59,15 @@ def browser() -> Iterator[Browser]:
 @contextmanager
 def look(opened: Browser, file: Path, width: int, scheme: Scheme) -> Iterator[tuple[Page, Seen]]:
     """Open a file in a window so many pixels wide."""
+    with open_page(opened, file.as_uri(), width, scheme) as (page, seen):
+        yield page, seen
+
+
+@contextmanager
+def open_page(
+    opened: Browser, address: str, width: int, scheme: Scheme
+) -> Iterator[tuple[Page, Seen]]:
+    """Open an address in a window so many pixels wide."""
     seen = Seen()
     page = opened.new_page(
         viewport={"width": width, "height": HEIGHT}, color_scheme=scheme, reduced_motion="reduce"
@@ -72,7 +81,7 @@ def look(opened: Browser, file: Path, width: int, scheme: Scheme) -> Iterator[tu
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
     page.on("request", lambda request: seen.requests.append(request.url))
     try:
-        page.goto(file.as_uri())
+        page.goto(address)
         yield page, seen
     finally:
         page.close()

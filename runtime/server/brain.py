@@ -14,7 +14,7 @@ import logging
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock
 from typing import Any, Final, Literal, TypeAlias
 
 from uservlm.runtime.answers import Chunk
@@ -68,6 +68,8 @@ class Brain:
         self._times = Times()
         self._reader = Reader(self.register, self.hub, self.limits, self.fault, ended)
         self._looking = BoundedSemaphore(self.limits.looking)
+        self._one_picture = Lock()
+        """Decoded at a time: 1 kB of WebP may take half a gigabyte while it is."""
 
     def ask(self, question: Question, listener: Listener) -> Turn:
         """Begin a turn; waits shortly, while somebody is being forgotten.
@@ -113,7 +115,9 @@ class Brain:
         with self._work():
             check_user(name, self.limits)
             check_picture(image, self.limits)
-            self.vlm.users.keep(name, self.vlm.encode(image), consent)
+            with self._one_picture:
+                embedding = self.vlm.encode(image)
+            self.vlm.users.keep(name, embedding, consent)
             self._times.note(name)
             self.scene.show(image, name, told=user is not None)
             self._prepare(name)
@@ -140,7 +144,8 @@ class Brain:
         """
         with self._work():
             check_picture(image, self.limits)
-            found = self.vlm.identify(image)
+            with self._one_picture:
+                found = self.vlm.identify(image)
         self.scene.identified(image, found)
         return found
 
@@ -157,7 +162,7 @@ class Brain:
             self.vlm.users.forget(user)
             self._times.forget(user)
         self.tell_users()
-        self.hub.tell("state", self.record)  # the page forgets their turns too
+        self._tell_turns()
 
     def forget_all(self) -> int:
         """Let go of everybody, see `forget`; gives how many there were."""
@@ -223,7 +228,7 @@ class Brain:
     def drain(self, seconds: float) -> bool:
         """Take no more turns, and let those under way end for a while; gives whether they did."""
         self.register.close()
-        self.hub.tell("state", self.record)
+        self._tell_turns()
         whole = self.register.wait_until_empty(seconds)
         if not whole:
             self.cancel_all()
@@ -237,14 +242,14 @@ class Brain:
 
     def record(self) -> dict[str, Any]:
         """Give what the page shows at first, without what only the server knows."""
-        view = self.scene.view
+        view, self._told_users = self.scene.view, None  # one who comes now was told nothing before
         return {
             "state": self.state,
             "doors": self.doors,
             "queue": self.queue(),
             "view": view and view.record(),
             "users": [one.record() for one in self.users()],
-            "turns": [turn.record() for turn in self.register.all],
+            "turns": self._turns(),
         }
 
     def queue(self) -> dict[str, int]:
@@ -289,6 +294,12 @@ class Brain:
             yield
         finally:
             self._looking.release()
+
+    def _turns(self) -> list[dict[str, Any]]:
+        return [turn.record() for turn in self.register.all]
+
+    def _tell_turns(self) -> None:
+        self.hub.tell("turns", self._turns)
 
     def _tell_view(self, view: View | None) -> None:
         self.hub.tell("view", lambda: view and view.record())

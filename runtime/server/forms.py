@@ -123,7 +123,7 @@ class ChatRequest(Form):
     logprobs: Literal[False] | None = None
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    logit_bias: Annotated[dict[Any, Any], Field(max_length=0)] | None = None
     tools: Nothing | None = None
     functions: Nothing | None = None
     response_format: Plain | None = None

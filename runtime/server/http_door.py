@@ -28,6 +28,8 @@ from uservlm.runtime.server.page_routes import Pages
 from uservlm.runtime.server.responses import add_handlers
 
 _LOG = logging.getLogger("uservlm.http")
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""A client may write anything for one: each would be a metric, and a text in the log."""
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     "4XX": {"model": ErrorBody, "description": "What is wrong, and the way out"},
     "5XX": {"model": ErrorBody, "description": "The server failed, or is being stopped"},
@@ -69,8 +71,9 @@ def open_http_door(brain: Brain, served: Served, door: Door, metrics: Metrics) -
 
     def done(scope: Scope, status: int, seconds: float) -> None:
         template = route_of(scope)
-        metrics.request(scope["method"], template, status, seconds)
-        _LOG.info("%s %s %s %.0f ms", scope["method"], template, status, 1000 * seconds)
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        metrics.request(method, template, status, seconds)
+        _LOG.info("%s %s %s %.0f ms", method, template, status, 1000 * seconds)
 
     return HttpDoor(Gate(app, door, done), pages)
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection
 from threading import Lock
 from typing import Any, Literal, TypeAlias, get_args
 
-EventName: TypeAlias = Literal["state", "turn", "token", "view", "users", "load"]
+EventName: TypeAlias = Literal["turn", "turns", "token", "view", "users", "load"]
+"""`turn` is one that changed, `turns` are all of them."""
 Watcher: TypeAlias = Callable[[EventName, Any], None]
 """Gets the name of an event and what JSON can hold of it."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -195,13 +196,16 @@ def routes(brain: Brain, pages: Pages, metrics: Metrics) -> APIRouter:
         pages.check_room()
         return StreamingResponse(pages.events(), media_type=EVENT_STREAM)
 
+    one = CapacityLimiter(1)  # pages fetch it all at once, and decoding may take much memory
+
     @router.get("/v1/view/picture", response_class=Response, responses=JPEG)
-    def picture() -> Response:
+    async def picture() -> Response:
         """Give the picture in view, at most 640 pixels wide or high."""
         view = brain.scene.view
         if view is None:
             raise HTTPException(404)
-        return Response(shown(view.picture), media_type="image/jpeg")
+        small = await to_thread.run_sync(shown, view.picture, limiter=one)
+        return Response(small, media_type="image/jpeg")
 
     return router
 

@@ -58,11 +58,13 @@ def add_handlers(app: FastAPI, brain: Brain) -> None:
 def _malformed(error: RequestValidationError) -> tuple[Fault, str | None]:
     """Say what is wrong with a request, never what it held."""
     first = error.errors()[0]
-    where = [str(part) for part in first["loc"][1:]]
-    param = ".".join(where) or None
-    what = "not JSON" if first["type"] == "json_invalid" else str(first["msg"])
-    message = f"{param}: {what}" if param and first["type"] != "json_invalid" else what
-    return Fault("invalid_request", 400, message), param
+    if first["type"] == "json_invalid":
+        return Fault("invalid_request", 400, "not JSON"), None
+    param = ".".join(str(part) for part in first["loc"][1:]) or None
+    what = str(first["msg"])
+    if first["type"] == "union_tag_invalid":  # its own words repeat what was given
+        what = f"{first['ctx']['discriminator']} should be one of {first['ctx']['expected_tags']}"
+    return Fault("invalid_request", 400, f"{param}: {what}" if param else what), param
 
 
 def _refused(error: HTTPException) -> Fault:

@@ -6,6 +6,7 @@ stream ends, and the process is gone within ten seconds. Knows nothing of routes
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 from collections.abc import Iterator
@@ -15,19 +16,43 @@ from threading import Thread
 from types import FrameType
 from typing import Final
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from uservlm.runtime.errors import RequestError
+from uservlm.runtime.server.access import HEADERS, error_body
 from uservlm.runtime.server.brain import Brain
+from uservlm.runtime.server.faults import Fault
 from uservlm.runtime.server.http_door import HttpDoor
 
 GRACE_S: Final = 5.0
 """For turns under way to end by themselves."""
 CLOSE_S: Final = 8
 """For connections, from the signal; behind it uvicorn cuts them."""
+_NOT_HTTP: Final = Fault("not_http", 400, "the request is not HTTP/1.1, or its head is too long")
 _HEADER_BYTES: Final = 32_768
 _CONNECTIONS: Final = 512
 _IDLE_S: Final = 15
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1, whose own refusals have the form of ours."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, before or in the middle of a request."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            body = json.dumps(error_body(_NOT_HTTP)).encode()
+            headers = {**HEADERS, "Cache-Control": "no-store", "Content-Type": "application/json"}
+            headers |= {"Content-Length": str(len(body)), "Connection": "close"}
+            pairs = list(headers.items())
+            for event in (
+                h11.Response(status_code=400, headers=pairs, reason=b"Bad Request"),
+                h11.Data(data=body),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()  # one that has been answered is just left
 
 
 class _Server(uvicorn.Server):
@@ -57,11 +82,15 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family)
+        listening = socket.create_server(address[:2], family=family)
     except OSError as error:
         raise RequestError(
             f"cannot listen on {host} port {port}: {error.strerror or error}; give --host or --port"
         ) from error
+    # Connections inherit it. asyncio leaves it out for sockets made without a protocol's number,
+    # and each small write would wait up to 40 ms for the client's delayed ACK.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def address_of(listening: socket.socket) -> str:
@@ -87,7 +116,7 @@ def serve(brain: Brain, door: HttpDoor, listening: socket.socket) -> None:
         access_log=False,
         server_header=False,
         ws="none",
-        http="h11",
+        http=_Protocol,
         h11_max_incomplete_event_size=_HEADER_BYTES,
         limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_IDLE_S,
