@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,9 +18,10 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 from serving import Serving, data_url, events, serving
 
-from uservlm.runtime import UserVLM
+from uservlm.runtime import Consent, UserVLM
 from uservlm.runtime.server.brain import Brain
 from uservlm.runtime.server.chat import Served
+from uservlm.runtime.server.limits import Limits
 from uservlm.runtime.server.page_routes import LATEST, Pages
 
 CALL = "How do I make a video call?"
@@ -181,3 +184,22 @@ def test_a_page_that_does_not_read_is_let_go_of_and_holds_up_nobody(vlm: UserVLM
         return len(rest)
 
     assert asyncio.run(stall()) == 0
+
+
+def test_who_agreed_to_nothing_leaves_when_they_were_not_seen_for_long(
+    tiny_bundle: Path, tmp_path: Path, pictures: Path
+) -> None:
+    with UserVLM.load(tiny_bundle, users=tmp_path / "people", threads=1) as loaded:
+        brain = Brain(loaded, Limits(unseen_s=0.2))
+        picture = (pictures / "grace.png").read_bytes()
+        agreed = Consent(datetime.now(timezone.utc), "said yes", "embedding")
+        brain.encode(picture, "ada", agreed)
+        guest = brain.encode((pictures / "sam.png").read_bytes())
+        assert guest.expires is not None
+        brain.forget_unseen()
+        assert {user.id for user in brain.users()} == {"ada", guest.id}
+        time.sleep(0.25)
+        brain.forget_unseen()
+        assert {user.id for user in brain.users()} == {"ada"}
+        assert brain.scene.view is None
+        brain.close()

@@ -65,7 +65,7 @@ class Brain:
         self.scene = Scene(self.limits.view_s, self._tell_view)
         self.doors: dict[str, dict[str, str]] = {"qi": {"state": "off", "detail": ""}}
         self._told_users: list[dict[str, Any]] | None = None
-        self._times = Times()
+        self._times = Times(self.limits.unseen_s)
         self._reader = Reader(self.register, self.hub, self.limits, self.fault, ended)
         self._looking = BoundedSemaphore(self.limits.looking)
         self._one_picture = Lock()
@@ -172,6 +172,13 @@ class Brain:
                 self.forget(user.id)
                 count += 1
         return count
+
+    def forget_unseen(self) -> None:
+        """Let go of who agreed to nothing and was not seen for long; waits as `forget` does."""
+        for user in self._times.overdue():
+            if self.vlm.users.profile(user) is None:
+                with suppress(UnknownUserError, BusyError):  # gone already, or another time
+                    self.forget(user)
 
     def users(self) -> tuple[UserInfo, ...]:
         """Say who is known; reads the users' folder."""

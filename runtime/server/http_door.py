@@ -50,11 +50,12 @@ def open_http_door(brain: Brain, served: Served, door: Door, metrics: Metrics) -
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        ticking = asyncio.create_task(pages.tick())
+        tasks = [asyncio.create_task(pages.tick()), asyncio.create_task(pages.sweep())]
         try:
             yield
         finally:
-            ticking.cancel()
+            for task in tasks:
+                task.cancel()
 
     app = FastAPI(
         title="User-VLM on the edge",

@@ -39,5 +39,7 @@ class Limits:
     """Pages open at once."""
     remembered_turns: int = 50
     """Turns the page can look back on; in memory only."""
+    unseen_s: float = 3_600.0
+    """How long somebody who agreed to nothing stays in memory after they were last seen."""
     view_s: float = 120.0
     """How long a picture stays in view after it came; in memory only."""

@@ -85,6 +85,13 @@ class Pages:
                 await run_in_threadpool(self._brain.tell_users)  # turns move people in and out
             await asyncio.sleep(seconds)
 
+    async def sweep(self, seconds: float = 30.0) -> None:
+        """Let go of who should not be kept any longer, until cancelled."""
+        while True:
+            await asyncio.sleep(seconds)
+            with suppress(StoreError):  # whoever asks for the users is told
+                await run_in_threadpool(self._brain.forget_unseen)
+
     def check_room(self) -> None:
         """Make sure that one more may watch.
 

@@ -76,7 +76,7 @@ export class People {
     sizes.className = "figure";
     sizes.title = `embedding ${size(user.bytes.embedding)}, KV cells ${size(user.bytes.cells)}, disk ${size(user.bytes.disk)}`;
     const consent = user.consent ? `“${user.consent.how}”: ${KEEPS[user.consent.keeps]}` : "none: in memory only";
-    const until = user.expires === null ? (user.consent ? "until forgotten" : "the end of the process") : day(user.expires);
+    const until = user.expires === null ? "until forgotten" : user.consent ? day(user.expires) : time("Until", user.expires).firstChild;
     while (row.firstChild && row.firstChild !== last) row.firstChild.remove(); // the last keeps its focus
     if (row.firstChild !== last) row.append(last);
     row.prepend(
