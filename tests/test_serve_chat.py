@@ -160,6 +160,7 @@ def test_models_are_listed_and_another_one_is_unknown(
     client: openai.OpenAI, pictures: Path
 ) -> None:
     assert [model.id for model in client.models.list()] == ["pocket"]
+    assert client.models.retrieve("pocket").id == "pocket"
     with pytest.raises(openai.NotFoundError) as raised:
         client.chat.completions.create(
             model="gpt-4o", messages=[seen(CALL, pictures / "grace.png")]

@@ -47,6 +47,12 @@ def routes(brain: Brain, served: chat.Served) -> APIRouter:
         """List the model, and each of its adapters as one."""
         return Models(data=[ModelCard(id=one, created=served.created) for one in served.models])
 
+    @router.get("/models/{model}")
+    def model(model: str) -> ModelCard:
+        """Say that a model is served."""
+        _check_model(model, served)
+        return ModelCard(id=model, created=served.created)
+
     @router.post(
         "/chat/completions",
         response_model=Completion,
@@ -54,8 +60,8 @@ def routes(brain: Brain, served: chat.Served) -> APIRouter:
     )
     async def complete(form: ChatRequest, request: Request) -> Response:
         """Answer a question about whom a picture shows, or about somebody who is kept."""
-        if form.model is not None and form.model not in served.models:
-            raise UnknownModelError(f"no model {form.model!r} is served")
+        if form.model is not None:
+            _check_model(form.model, served)
         feed = Feed()
         turn = await run_in_threadpool(lambda: brain.ask(chat.question_of(form, served), feed))
         model, created = form.model or served.name, int(time.time())
@@ -63,6 +69,11 @@ def routes(brain: Brain, served: chat.Served) -> APIRouter:
         return await (_stream(answer) if form.stream else _whole(answer))
 
     return router
+
+
+def _check_model(model: str, served: chat.Served) -> None:
+    if model not in served.models:
+        raise UnknownModelError(f"no model {model!r} is served")
 
 
 async def _whole(answer: _Answer) -> Response:
