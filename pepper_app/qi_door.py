@@ -41,7 +41,7 @@ class QiDoor:
             first_pause_s,
         )
         self._brain = brain
-        self._leave = brain.hub.watch(self._watch)
+        self._leave = brain.hub.watch(self._watch, ("turn", "turns"))
         self._keeper.start()
 
     def close(self) -> None:
@@ -57,9 +57,8 @@ class QiDoor:
         """Nobody hears these turns any more."""
         self._brain.cancel_all("qi")
 
-    def _watch(self, event: str, _: Any) -> None:
-        if event in ("turn", "turns"):
-            self._keeper.refresh()
+    def _watch(self, *_: Any) -> None:
+        self._keeper.refresh()
 
 
 def open_qi_door(brain: Brain, url: str, login: Login | None = None) -> QiDoor:

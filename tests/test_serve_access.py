@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import re
+import socket
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -241,3 +243,19 @@ def test_questions_reach_the_log_when_they_are_asked_for(
         brain.encode(pictures / "grace.png", user="grace")
         said = brain.ask("Am I alone?", user="grace").json()["choices"][0]["message"]["content"]
         assert f"grace asked 'Am I alone?' and was told {said!r}" in brain.log.read_text()
+
+
+def test_who_never_ends_a_head_does_not_keep_a_connection(brain: Serving) -> None:
+    host, port = brain.url.removeprefix("http://").split(":")
+    whole = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with ExitStack() as open_sockets:
+        slow = []
+        for said in (b"", whole[:20], whole):
+            one = open_sockets.enter_context(socket.create_connection((host, int(port)), 15))
+            one.sendall(said)
+            slow.append(one)
+        assert b"200 OK" in slow[2].recv(4096)
+        slow[2].sendall(whole[:20])
+        begun = time.monotonic()
+        assert [one.recv(4096) for one in slow] == [b""] * 3
+        assert time.monotonic() - begun < 14, "not by keep-alive, which is longer"

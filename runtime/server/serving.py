@@ -6,6 +6,7 @@ stream ends, and the process is gone within ten seconds. Knows nothing of routes
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -32,12 +33,42 @@ CLOSE_S: Final = 8
 """For connections, from the signal; behind it uvicorn cuts them."""
 _NOT_HTTP: Final = Fault("not_http", 400, "the request is not HTTP/1.1, or its head is too long")
 _HEADER_BYTES: Final = 32_768
+_HEAD_S: Final = 5.0
+"""For a request's head to arrive, from the connection or from its first byte."""
 _CONNECTIONS: Final = 512
 _IDLE_S: Final = 15
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1, whose own refusals have the form of ours."""
+    """HTTP/1.1, whose own refusals have the form of ours, and that waits for no head for ever."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a request."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what comes; uvicorn alone would give half a head all the time in the world."""
+        super().data_received(data)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing more."""
+        super().connection_lost(exc)
+        self._stop_waiting()
+
+    def _expect_head(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_waiting()
+        elif self._late is None:
+            self._late = self.loop.call_later(_HEAD_S, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is not HTTP, before or in the middle of a request."""
