@@ -63,6 +63,7 @@ def open_http_door(brain: Brain, served: Served, door: Door, metrics: Metrics) -
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # /v1/cancel/ is no turn, but not all of them either
         responses=_ERRORS,
     )
     add_handlers(app, brain)

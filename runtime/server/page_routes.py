@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
-from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -203,7 +202,7 @@ def routes(brain: Brain, pages: Pages, metrics: Metrics) -> APIRouter:
         pages.check_room()
         return StreamingResponse(pages.events(), media_type=EVENT_STREAM)
 
-    one = CapacityLimiter(1)  # pages fetch it all at once, and decoding may take much memory
+    one = asyncio.Semaphore(1)  # pages fetch it all at once, and decoding may take much memory
 
     @router.get("/v1/view/picture", response_class=Response, responses=JPEG)
     async def picture() -> Response:
@@ -211,8 +210,8 @@ def routes(brain: Brain, pages: Pages, metrics: Metrics) -> APIRouter:
         view = brain.scene.view
         if view is None:
             raise HTTPException(404)
-        small = await to_thread.run_sync(shown, view.picture, limiter=one)
-        return Response(small, media_type="image/jpeg")
+        async with one:
+            return Response(await run_in_threadpool(shown, view.picture), media_type="image/jpeg")
 
     return router
 
