@@ -344,6 +344,17 @@ class UserVLM:
         """What was done so far, as it was at this moment."""
         return self._tally.snapshot()
 
+    def forget_strangers(self) -> None:
+        """Let go of every picture that was looked at and whose person is not kept.
+
+        Returns when it is done; waits for the turns before it.
+        """
+        self._check_open()
+        kept = {entry.digest for entry in self.users.roster()}
+        strangers = (self._looker.remembered | self._prefiller.cells.keys()) - kept
+        if strangers:
+            self._worker.call(lambda: self._overwrite_all(*strangers))
+
     def people(self) -> tuple[Entry, ...]:
         """Say who is known, in which tiers, and what that takes; waits for no turn.
 
@@ -425,10 +436,14 @@ class UserVLM:
             self._worker.call(lambda: self._overwrite(embedding))
 
     def _overwrite(self, embedding: UserEmbedding) -> None:
-        digest = embedding.digest
+        try:
+            self._overwrite_all(embedding.digest)
+        finally:
+            embedding.erase()
+
+    def _overwrite_all(self, *digests: str) -> None:
         try:
             if self._language.open:
-                self._prefiller.forget(digest)
+                self._prefiller.forget(*digests)
         finally:
-            self._looker.forget(digest)
-            embedding.erase()
+            self._looker.forget(*digests)

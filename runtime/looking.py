@@ -94,10 +94,15 @@ class Looker:
         self._vision.release()
         yield
 
-    def forget(self, digest: str) -> None:
-        """Forget the pictures of one embedding, and overwrite what is kept of them."""
+    @property
+    def remembered(self) -> frozenset[str]:
+        """The digests of the embeddings whose pictures are remembered."""
+        return frozenset(kept.digest for kept in self._pictures.values())
+
+    def forget(self, *digests: str) -> None:
+        """Forget the pictures of some embeddings, and overwrite what is kept of them."""
         for kept in self._pictures.values():
-            if kept.digest == digest:
+            if kept.digest in digests:
                 kept.erase()
         self._pictures.remove(lambda _, kept: kept.erased)
 

@@ -176,14 +176,14 @@ class Prefiller:
         for owner in self._residents.owners:
             self._save(owner)
 
-    def forget(self, digest: str) -> None:
-        """Drop a user's blocks, whatever adapter made them, and overwrite what they were made of.
+    def forget(self, *digests: str) -> None:
+        """Drop users' blocks, whatever adapter made them, and overwrite what they were made of.
 
         The cells of a dropped sequence keep their values until others come, and so do the buffers
         of the last computation: the context is made anew, and who stays is carried over.
         """
         for owner in self._residents.owners:
-            if owner.digest == digest:
+            if owner.digest in digests:
                 self._drop(owner)
         with self.aside():
             pass

@@ -83,6 +83,8 @@ class UserStore:
         self._vectors: dict[str, Vector] = {}
         self._saved: set[tuple[str, Owner]] = set()
         self._lock = RLock()
+        self._left: list[UserEmbedding] = []
+        """Out of memory, and not told of yet: who is told may wait for a turn, others should not."""
 
     def keep(self, name: str, embedding: UserEmbedding, consent: Consent | None = None) -> None:
         """Keep a user under a name, instead of whom it named before.
@@ -106,7 +108,7 @@ class UserStore:
             raise RequestError(
                 "consent is given, and there is no folder to keep users in: load with users=FOLDER"
             )
-        with self._lock:
+        with self._changing():
             self._write(name, embedding, consent)
             self._drop_vector(name)
             self._put(name, embedding)
@@ -118,7 +120,7 @@ class UserStore:
             UnknownUserError: nobody of that name is kept.
             PictureNeededError: nothing that fits this bundle is kept of them but their name.
         """
-        with self._lock:
+        with self._changing():
             profile = self._vault.profile(name) if self._vault else None
             embedding = self._kept.get(name)
             if self._stale(name, profile):
@@ -139,7 +141,7 @@ class UserStore:
         Raises:
             UnknownUserError: nobody of that name is kept.
         """
-        with self._lock:
+        with self._changing():
             written = self._vault is not None and self._vault.forget(name)
             if not self._erase(name) and not written:
                 raise self._unknown(name)
@@ -150,7 +152,7 @@ class UserStore:
         Args:
             pool: makes it; called once for each embedding.
         """
-        with self._lock:
+        with self._changing():
             self._sweep()
             names = self.names
             for name in self._vectors.keys() - set(names):
@@ -163,7 +165,7 @@ class UserStore:
 
     def purge(self) -> tuple[str, ...]:
         """Forget everybody whose consent has run out; gives their names."""
-        with self._lock:
+        with self._changing():
             gone = self._vault.purge() if self._vault else ()
             for name in gone:
                 self._erase(name)
@@ -172,7 +174,7 @@ class UserStore:
 
     def clear(self) -> None:
         """Let go of everybody in memory."""
-        with self._lock:
+        with self._changing():
             for name in {*self._kept.keys(), *self._vectors}:
                 self._erase(name)
 
@@ -202,6 +204,7 @@ class UserStore:
                 sum(self._vault.sizes(name).values()) if self._vault and name in written else 0,
             )
             for name in (*here, *(name for name in written if name not in here))
+            if not self._stale(name, written.get(name))
         )
 
     @property
@@ -341,9 +344,23 @@ class UserStore:
             if self._stale(name, self.profile(name)):
                 self._erase(name)
 
-    def _let_go(self, embedding: UserEmbedding) -> None:
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold the store; when it is let go of, wait until all that left memory are told of."""
+        try:
+            with self._lock:
+                yield
+        finally:
+            while self._left:
+                with suppress(IndexError):  # another thread took it
+                    self._tell(self._left.pop())
+
+    def _tell(self, embedding: UserEmbedding) -> None:
         if all(kept.digest != embedding.digest for kept in self._kept.values()):
             self._dropped(embedding)
+
+    def _let_go(self, embedding: UserEmbedding) -> None:
+        self._left.append(embedding)
 
     def _unknown(self, name: str) -> UnknownUserError:
         known = ", ".join(self.names) or "nobody"
