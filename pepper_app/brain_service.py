@@ -29,7 +29,13 @@ from uservlm.pepper_app.arguments import optional, picture, text
 from uservlm.pepper_app.service import Method, Reply, Service, Value
 from uservlm.runtime.errors import RequestError, UserVLMError
 from uservlm.runtime.server.brain import Brain
-from uservlm.runtime.server.faults import INTERNAL, Fault, UnknownTurnError
+from uservlm.runtime.server.faults import (
+    INTERNAL,
+    DrainingError,
+    Fault,
+    UnknownTurnError,
+    fault_of,
+)
 from uservlm.runtime.server.sentences import Sentences
 from uservlm.runtime.server.turn import Question, Turn
 
@@ -115,8 +121,12 @@ class BrainService:
             work(reply, *arguments)
 
         def handle(reply: Reply, *arguments: Value) -> None:
-            done = self._pool.submit(counted, reply, *arguments)
-            done.add_done_callback(partial(self._settle, reply))
+            try:
+                done = self._pool.submit(counted, reply, *arguments)
+            except RuntimeError:  # closed meanwhile
+                reply.error(_said(fault_of(DrainingError("the door is closed"))))
+            else:
+                done.add_done_callback(partial(self._settle, reply))
 
         return Method(name, parameters, returns, handle, about)
 

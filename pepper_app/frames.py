@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uservlm.runtime.errors import RequestError
+from uservlm.runtime.server.faults import PictureTooLargeError
 
 GREY: Final = 0
 YUV422: Final = 9
@@ -19,6 +20,11 @@ RGB: Final = 11
 BGR: Final = 13
 _DEPTH: Final = {GREY: 1, YUV422: 2, RGB: 3, BGR: 3}
 """Bytes a pixel."""
+
+LARGEST: Final = 2560 * 1920
+"""Pixels of the largest frame that Pepper's cameras give."""
+_BAND: Final = 64
+"""Rows converted at a time: the arithmetic takes many times the memory of the frame."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -34,6 +40,7 @@ def to_rgb(width: int, height: int, space: int, data: bytes) -> Pixels:
 
     Raises:
         RequestError: another colour space, or a size that is not that of the data.
+        PictureTooLargeError: larger than a frame of Pepper's can be.
     """
     depth = _DEPTH.get(space)
     if depth is None:
@@ -43,11 +50,16 @@ def to_rgb(width: int, height: int, space: int, data: bytes) -> Pixels:
             f"a frame of colour space {space} has width x height x {depth} bytes; "
             f"{len(data):,} came"
         )
+    if width * height > LARGEST:
+        raise PictureTooLargeError(f"a frame has at most {LARGEST:,} pixels: take a smaller one")
     flat = np.frombuffer(data, np.uint8)
     if space == YUV422:
         if width % 2:
             raise RequestError("a YUV422 frame has an even width")
-        return _from_yuyv(flat.reshape(height, width // 2, 4))
+        pairs, rgb = flat.reshape(height, width // 2, 4), np.empty((height, width, 3), np.uint8)
+        for top in range(0, height, _BAND):
+            rgb[top : top + _BAND] = _from_yuyv(pairs[top : top + _BAND])
+        return rgb
     if space == GREY:
         return np.repeat(flat.reshape(height, width, 1), 3, axis=2)
     rgb = flat.reshape(height, width, 3)

@@ -92,7 +92,10 @@ class Keeper:
                     self._say("unavailable", str(error))
                     return
                 except RobotError as error:
-                    self._say("lost" if self._said[0] == "lost" else "connecting", str(error))
+                    self._away(str(error))
+                except RuntimeError as error:  # what a library raises for anything; not for good
+                    _LOG.error("the robot's door: %s", error, exc_info=error)
+                    self._away("the connection failed: the log says how; trying again")
                 self._closing.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
         finally:
@@ -118,7 +121,7 @@ class Keeper:
                 self._watch(self._offered, lost)
             finally:
                 self._offered = None
-        self._ended()
+                self._ended()
         if not self._closing.is_set():
             self._say("lost", "the robot has gone: waiting until it is back")
 
@@ -128,6 +131,9 @@ class Keeper:
             self._wake.clear()
             offered.refresh()
             self._closing.wait(SHOWN_S)
+
+    def _away(self, why: str) -> None:
+        self._say("lost" if self._said[0] in ("lost", "open") else "connecting", why)
 
     def _say(self, state: State, detail: str) -> None:
         if (state, detail) != self._said:

@@ -84,7 +84,7 @@ class UserStore:
         self._saved: set[tuple[str, Owner]] = set()
         self._lock = RLock()
         self._left: list[UserEmbedding] = []
-        """Out of memory, and not told of yet: who is told may wait for a turn, others should not."""
+        """Out of memory and not told of yet: who is told may wait for a turn, others shall not."""
 
     def keep(self, name: str, embedding: UserEmbedding, consent: Consent | None = None) -> None:
         """Keep a user under a name, instead of whom it named before.

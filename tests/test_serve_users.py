@@ -22,7 +22,7 @@ from uservlm.runtime import Consent, UserVLM
 from uservlm.runtime.server.brain import Brain
 from uservlm.runtime.server.chat import Served
 from uservlm.runtime.server.limits import Limits
-from uservlm.runtime.server.page_routes import LATEST, Pages
+from uservlm.runtime.server.pages import LATEST, Pages
 
 CALL = "How do I make a video call?"
 
@@ -196,10 +196,10 @@ def test_who_agreed_to_nothing_leaves_when_they_were_not_seen_for_long(
         brain.encode(picture, "ada", agreed)
         guest = brain.encode((pictures / "sam.png").read_bytes())
         assert guest.expires is not None
-        brain.forget_unseen()
+        brain.sweep()
         assert {user.id for user in brain.users()} == {"ada", guest.id}
         time.sleep(0.25)
-        brain.forget_unseen()
+        brain.sweep()
         assert {user.id for user in brain.users()} == {"ada"}
         assert brain.scene.view is None
         brain.close()

@@ -55,7 +55,7 @@ def test_it_names_every_code_and_the_limits_as_they_are() -> None:
         f"{limits.pixels // 10**6} megapixels and {limits.image_bytes // 10**6} MB",
         f"{limits.body_bytes // 2**20} MiB",
         f"{limits.waiting} turns wait or run",
-        f"up to {limits.answer_tokens:,}".replace(",", " "),
+        f"up to {limits.answer_tokens:,} are given".replace(",", " "),
     ):
         assert figure in PAGE, figure
 

@@ -53,6 +53,7 @@ _NO_ORIGIN: Final = Fault("origin_refused", 403, "requests of other sites' pages
 _NO_TOKEN: Final = Fault(
     "token_needed", 401, "give the server's token: Authorization: Bearer TOKEN"
 )
+_NO_BODY: Final = Fault("body_refused", 400, "this request takes no body: leave it out")
 _TOO_LARGE: Final = Fault("request_too_large", 413, "the request's body is too large")
 _TOO_SLOW: Final = Fault("request_too_slow", 408, "the request's body did not arrive in time")
 
@@ -118,6 +119,8 @@ def refusal(scope: Scope, door: Door) -> Fault | None:
     public = path in PUBLIC or path.startswith("/page/")
     if door.token is not None and not public and not _holds(headers, door.token):
         return _NO_TOKEN
+    if scope["method"] not in ("POST", "PUT", "PATCH") and _has_body(headers):
+        return _NO_BODY
     length = headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > door.limits.body_bytes:
         return _TOO_LARGE
@@ -158,9 +161,14 @@ def _foreign(headers: Headers) -> bool:
     if origin is None:
         return False
     try:
-        return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+        from_where = urlsplit(origin).netloc.lower()
     except ValueError:  # no address at all
         return True
+    return not from_where or from_where != headers.get("host", "").lower()
+
+
+def _has_body(headers: Headers) -> bool:
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
 def _holds(headers: Headers, token: str) -> bool:

@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import BoundedSemaphore, Lock
+from time import monotonic
 from typing import Any, Final, Literal, TypeAlias
 
 from uservlm.runtime.answers import Chunk
@@ -65,6 +66,7 @@ class Brain:
         self.scene = Scene(self.limits.view_s, self._tell_view)
         self.doors: dict[str, dict[str, str]] = {"qi": {"state": "off", "detail": ""}}
         self._told_users: list[dict[str, Any]] | None = None
+        self._telling = Lock()
         self._times = Times(self.limits.unseen_s)
         self._reader = Reader(self.register, self.hub, self.limits, self.fault, ended)
         self._looking = BoundedSemaphore(self.limits.looking)
@@ -121,7 +123,7 @@ class Brain:
             self._times.note(name)
             self.scene.show(image, name, told=user is not None)
             self._prepare(name)
-            kept = self.user(name)
+            kept = self._still(name)
         self.tell_users()
         return kept
 
@@ -147,42 +149,67 @@ class Brain:
             with self._one_picture:
                 found = self.vlm.identify(image)
         self.scene.identified(image, found)
+        if found.name is not None:
+            self._times.note(found.name)
+            self._still(found.name)
         return found
 
     def forget(self, user: str) -> None:
         """Let go of somebody everywhere: their turns end first. Waits for others' turns.
+
+        What may be theirs goes too: turns and pictures of people that nobody has named.
 
         Raises:
             BusyError: not now.
             UnknownUserError: nobody is kept under that id.
         """
         with self._work(draining=True):
-            self.scene.forget(user)
-            self.register.forget(user)
-            self.vlm.users.forget(user)
-            self._times.forget(user)
+            self._forget_here(user)
+            try:
+                self.vlm.users.forget(user)
+                self.vlm.forget_strangers()
+            finally:
+                self._forget_here(user)  # what came while that waited
         self.tell_users()
         self._tell_turns()
 
     def forget_all(self) -> int:
-        """Let go of everybody, see `forget`; gives how many there were."""
-        count = 0
-        for user in self.users():
-            with suppress(UnknownUserError):  # somebody else forgot them meanwhile
-                self.forget(user.id)
-                count += 1
+        """Let go of everybody, kept or not, see `forget`; gives how many were kept."""
+        with self._work(draining=True):
+            count = 0
+            self.register.forget_all()
+            for user in self.users():
+                with suppress(UnknownUserError):  # somebody else forgot them meanwhile
+                    self.vlm.users.forget(user.id)
+                    count += 1
+            self.vlm.forget_strangers()
+            self.register.forget_all()
+            self.scene.forget()
+        self.tell_users()
+        self._tell_turns()
         return count
 
-    def forget_unseen(self) -> None:
-        """Let go of who agreed to nothing and was not seen for long; waits as `forget` does."""
-        for user in self._times.overdue():
-            if self.vlm.users.profile(user) is None:
+    def sweep(self) -> None:
+        """Let go of who should not be kept any longer; waits as `forget` does.
+
+        That is whose consent has run out, who agreed to nothing and was not seen for long, and
+        what is left here of those who made way for others.
+        """
+        self.vlm.users.purge()
+        for user in self.users():
+            if user.entry.profile is None and self._times.overdue(user.id):
                 with suppress(UnknownUserError, BusyError):  # gone already, or another time
-                    self.forget(user)
+                    self.forget(user.id)
+        kept = {user.id for user in self.users()}
+        view = self.scene.view
+        for name in {*self.register.users, view and view.user, view and view.name} - {*kept, None}:
+            self._forget_here(str(name))
+            self._tell_turns()
 
     def users(self) -> tuple[UserInfo, ...]:
         """Say who is known; reads the users' folder."""
-        return self._times.describe(self.vlm.people())
+        asked = monotonic()
+        return self._times.describe(self.vlm.people(), asked)
 
     def user(self, name: str) -> UserInfo:
         """Say what is known of one.
@@ -267,7 +294,10 @@ class Brain:
 
     def tell_users(self) -> None:
         """Tell who watches who is known, if that has changed; reads the users' folder."""
-        if self.hub.watched("users"):
+        with self._telling:  # one behind the other, so that the last word is the latest
+            if not self.hub.watched("users"):
+                self._told_users = None
+                return
             users = [one.record() for one in self.users()]
             before, self._told_users = self._told_users, users
             if users != before:
@@ -301,6 +331,24 @@ class Brain:
             yield
         finally:
             self._looking.release()
+
+    def _still(self, name: str) -> UserInfo:
+        """Describe somebody who was kept a moment ago.
+
+        Raises:
+            UnknownUserError: they were forgotten since; nothing of that moment stays.
+        """
+        try:
+            return self.user(name)
+        except UnknownUserError:
+            self._forget_here(name)
+            raise
+
+    def _forget_here(self, user: str) -> None:
+        """Let go of what only the server knows of somebody."""
+        self.scene.forget(user)
+        self.register.forget(user)
+        self._times.forget(user)
 
     def _turns(self) -> list[dict[str, Any]]:
         return [turn.record() for turn in self.register.all]

@@ -14,6 +14,7 @@ from typing import Any
 from uservlm.runtime.answers import GenerationOptions, Usage
 from uservlm.runtime.errors import ImageError, QuestionError, RequestError
 from uservlm.runtime.server.forms import (
+    LIMITS,
     Asked,
     ChatRequest,
     Choice,
@@ -83,7 +84,7 @@ def picture_of(url: str) -> bytes:
         ImageError: not base64.
     """
     try:
-        return base64.b64decode(url.partition(",")[2], validate=True)
+        return base64.b64decode("".join(url.partition(",")[2].split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise ImageError(f"the picture is no base64: {error}") from error
 
@@ -166,9 +167,10 @@ def _options(form: ChatRequest) -> GenerationOptions:
     limits = {form.max_tokens, form.max_completion_tokens} - {None}
     if len(limits) > 1:
         raise RequestError("max_tokens and max_completion_tokens disagree: give one")
+    longest = next(iter(limits), None)
     stop = (form.stop,) if isinstance(form.stop, str) else tuple(form.stop or ())
     return GenerationOptions(
-        max_new_tokens=next(iter(limits), None),
+        max_new_tokens=None if longest is None else min(longest, LIMITS.answer_tokens),
         temperature=form.temperature or 0.0,
         top_p=1.0 if form.top_p is None else form.top_p,
         seed=form.seed,

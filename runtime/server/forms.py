@@ -22,7 +22,7 @@ LIMITS = Limits()
 
 DataUrl = Annotated[
     str,
-    StringConstraints(pattern=r"^data:image/(jpeg|png|webp);base64,"),
+    StringConstraints(pattern=r"^(?i:data:image/(jpeg|jpg|png|webp)(;[\w=.-]+)*;base64,)"),
     Field(description="A picture as a data URL; nothing is fetched."),
 ]
 UserId = Annotated[
@@ -113,8 +113,8 @@ class ChatRequest(Form):
     user: UserId | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=LIMITS.answer_tokens)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, le=LIMITS.answer_tokens)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=10**6)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32 - 1)] | None = None

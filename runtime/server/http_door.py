@@ -24,7 +24,7 @@ from uservlm.runtime.server.brain import Brain
 from uservlm.runtime.server.chat import Served
 from uservlm.runtime.server.forms import ErrorBody
 from uservlm.runtime.server.metrics import Metrics
-from uservlm.runtime.server.page_routes import Pages
+from uservlm.runtime.server.pages import Pages
 from uservlm.runtime.server.responses import add_handlers
 
 _LOG = logging.getLogger("uservlm.http")

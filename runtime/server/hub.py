@@ -45,11 +45,16 @@ class Hub:
         return any(name in names for _, names in self._watchers)
 
     def tell(self, name: EventName, what: Callable[[], Any]) -> None:
-        """Tell an event; `what` is asked only if somebody watches for it."""
-        if not self.watched(name):
-            return
-        event = what()
-        with self._lock:  # one event behind the other, for all of them
-            for watcher, names in self._watchers:
-                if name in names:
-                    watcher(name, event)
+        """Tell an event.
+
+        Args:
+            name: of it.
+            what: gives it; asked only if somebody watches, and right before it is told, so that
+                the last word is the latest. Must be quick, and tell nothing itself.
+        """
+        with self._lock:
+            if self.watched(name):
+                event = what()
+                for watcher, names in self._watchers:
+                    if name in names:
+                        watcher(name, event)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from threading import Lock
+from time import monotonic
 from typing import Any
 
 from uservlm.runtime.profiles import Consent
@@ -21,9 +22,9 @@ class UserInfo:
 
     id: str
     entry: Entry
-    since: datetime | None
+    since: datetime
     """When they were first kept."""
-    seen: datetime | None
+    seen: datetime
     """When they were last kept or asked about."""
     expires: datetime | None
     """When they are forgotten by themselves; None: when somebody says so."""
@@ -48,7 +49,7 @@ class UserInfo:
 
 
 class Times:
-    """When people came and were seen, for as long as they are in memory."""
+    """When people came and were seen, for as long as they are kept."""
 
     def __init__(self, unseen_s: float) -> None:
         """Know nobody.
@@ -56,42 +57,61 @@ class Times:
         Args:
             unseen_s: how long who agreed to nothing stays after they were last seen.
         """
-        self._stay = timedelta(seconds=unseen_s)
-        self._times: dict[str, tuple[datetime, datetime]] = {}
+        self._unseen_s = unseen_s
+        self._times: dict[str, _Visit] = {}
         self._lock = Lock()
 
     def note(self, user: str) -> None:
         """Somebody is there now."""
-        now = datetime.now(timezone.utc)
         with self._lock:
-            self._times[user] = self._times.get(user, (now, now))[0], now
+            before = self._times.get(user)
+            now = datetime.now(timezone.utc)
+            self._times[user] = _Visit(before.since if before else now, now, monotonic())
 
     def forget(self, user: str) -> None:
         """Know nothing of them."""
         with self._lock:
             self._times.pop(user, None)
 
-    def overdue(self) -> tuple[str, ...]:
-        """Give who was not seen for so long, whatever they agreed to."""
-        last = datetime.now(timezone.utc) - self._stay
+    def overdue(self, user: str) -> bool:
+        """Whether they were not seen for so long, whatever they agreed to."""
         with self._lock:
-            return tuple(user for user, (_, seen) in self._times.items() if seen <= last)
+            visit = self._times.get(user)
+        return visit is not None and monotonic() - visit.moment >= self._unseen_s
 
-    def describe(self, roster: tuple[Entry, ...]) -> tuple[UserInfo, ...]:
-        """Put times to people; those who are kept no more are forgotten here too."""
+    def describe(self, roster: tuple[Entry, ...], asked: float) -> tuple[UserInfo, ...]:
+        """Put times to people.
+
+        Args:
+            roster: who is kept; others are forgotten here too, unless they came since.
+            asked: `monotonic()` before the roster was read.
+        """
+        here = {entry.name for entry in roster}
         with self._lock:
-            for user in self._times.keys() - {entry.name for entry in roster}:
-                del self._times[user]
+            for user, visit in list(self._times.items()):
+                if user not in here and visit.moment < asked:
+                    del self._times[user]
+            now = datetime.now(timezone.utc)
+            for user in here - self._times.keys():
+                self._times[user] = _Visit(now, now, monotonic())
             times = dict(self._times)
-        return tuple(self._described(entry, times.get(entry.name)) for entry in roster)
+        return tuple(self._described(entry, times[entry.name]) for entry in roster)
 
-    def _described(self, entry: Entry, times: tuple[datetime, datetime] | None) -> UserInfo:
-        since, seen = times or (None, None)
+    def _described(self, entry: Entry, visit: _Visit) -> UserInfo:
         profile = entry.profile
         if profile is None:
-            return UserInfo(entry.name, entry, since, seen, seen and seen + self._stay)
-        seen = max(profile.seen, seen or profile.seen)
+            expires = visit.seen + timedelta(seconds=self._unseen_s)
+            return UserInfo(entry.name, entry, visit.since, visit.seen, expires)
+        seen = max(profile.seen, visit.seen) if entry.digest is not None else profile.seen
         return UserInfo(entry.name, entry, profile.created, seen, profile.expires)
+
+
+@dataclass(frozen=True)
+class _Visit:
+    since: datetime
+    seen: datetime
+    moment: float
+    """`monotonic()` when they were seen: clocks are set right, and nobody is to go for that."""
 
 
 def _consent(consent: Consent) -> dict[str, Any]:

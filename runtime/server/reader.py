@@ -69,13 +69,15 @@ class Reader:
             fault = self._follow(turn, stream, listener)
         finally:
             turn.end(fault)
-            self.leave(turn)
-            self._ended(turn)
-            self._tell_turn(turn)
-            if fault is None:
-                listener.answered(turn)
-            else:
-                listener.failed(turn, fault)
+            try:
+                self.leave(turn)
+                self._ended(turn)
+                self._tell_turn(turn)
+            finally:
+                if fault is None:
+                    listener.answered(turn)
+                else:
+                    listener.failed(turn, fault)
 
     def _follow(self, turn: Turn, stream: Stream[Chunk], listener: Listener) -> Fault | None:
         last = monotonic() + self._limits.turn_s

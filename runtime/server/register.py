@@ -95,15 +95,33 @@ class Register:
             return (*self._past, *(turn for turn, _ in self._under_way.values()))
 
     def forget(self, user: str) -> None:
-        """End the turns about a user, and remember none of theirs."""
+        """End the turns about a user, and remember none of theirs.
+
+        Turns about a picture alone may be about them too: they end by themselves, unremembered.
+        """
         with self._lock:
             for turn, _ in self._under_way.values():
-                if turn.user == user:
+                if turn.user in (user, None):
                     turn.remembered = False
+                if turn.user == user:
                     turn.cancel()
-            stay = [turn for turn in self._past if turn.user != user]
+            stay = [turn for turn in self._past if turn.user not in (user, None)]
             self._past.clear()
             self._past.extend(stay)
+
+    def forget_all(self) -> None:
+        """End every turn, and remember none."""
+        with self._lock:
+            for turn, _ in self._under_way.values():
+                turn.remembered = False
+                turn.cancel()
+            self._past.clear()
+
+    @property
+    def users(self) -> frozenset[str]:
+        """The ids of those whose turns are remembered."""
+        with self._lock:
+            return frozenset(turn.user for turn in self._past if turn.user is not None)
 
     @property
     def closed(self) -> bool:

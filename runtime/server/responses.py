@@ -57,7 +57,8 @@ def add_handlers(app: FastAPI, brain: Brain) -> None:
 
 def _malformed(error: RequestValidationError) -> tuple[Fault, str | None]:
     """Say what is wrong with a request, never what it held."""
-    first = error.errors()[0]
+    # Of what several forms say, the one that came furthest: the form that was meant.
+    first = max(error.errors(), key=lambda one: len(one["loc"]))
     if first["type"] == "json_invalid":
         return Fault("invalid_request", 400, "not JSON"), None
     param = ".".join(str(part) for part in first["loc"][1:]) or None

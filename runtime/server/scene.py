@@ -89,10 +89,11 @@ class Scene:
         """Take a picture, with what comparing it gave."""
         self._put(picture, found.kind, found.name, found.name, found.similarity)
 
-    def forget(self, user: str) -> None:
-        """Look away, if it is them."""
+    def forget(self, user: str | None = None) -> None:
+        """Look away, if it is them or may be; None: whoever it is."""
         with self._lock:
-            gone = self._view is not None and user in (self._view.user, self._view.name)
+            shown = None if self._view is None else self._view.user or self._view.name
+            gone = self._view is not None and (user is None or shown in (user, None))
             if gone:
                 self._view = None
         if gone:

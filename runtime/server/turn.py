@@ -69,7 +69,7 @@ class Turn:
     """A question on its way. One thread changes it, any may read it."""
 
     def __init__(self, name: str, question: Question) -> None:
-        """Note the question, but not its picture."""
+        """Note the question, but not its picture: only its stream holds that, until the end."""
         self.id, self.door, self.user = name, question.door, question.user
         self.question, self.heard_s = question.text, question.heard_s
         self.begun = datetime.now(timezone.utc)
@@ -96,9 +96,9 @@ class Turn:
 
     def cancel(self) -> None:
         """End it from any thread; one that has ended stays as it is."""
-        self._cancelled = True
-        if self._stream is not None:
-            self._stream.cancel()
+        self._cancelled, stream = True, self._stream
+        if stream is not None:
+            stream.cancel()
 
     def hear(self, chunk: Chunk) -> bool:
         """Take a piece of the answer; gives whether it was the first."""
@@ -110,6 +110,7 @@ class Turn:
 
     def end(self, fault: Fault | None) -> None:
         """Note how it ended; None: with an answer."""
+        self._stream = None  # it holds the picture
         self.fault = fault
         if fault is None:
             self.state = "answered"

@@ -16,10 +16,38 @@ export function make(name, attributes = {}, ...children) {
   return element;
 }
 
-/** Say something beside a form; `bad` for what went wrong. */
-export function note(id, text, bad = false) {
+/** Put text in, if it is not there already: what does not change keeps its selection. */
+export function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+const counting = new Map();
+
+/** Say something beside a form; `bad` for what went wrong, `again` for when it may be tried again, in s. */
+export function note(id, text, bad = false, again = null) {
+  clearInterval(counting.get(id));
   at(id).textContent = text;
   at(id).classList.toggle("bad", bad);
+  if (again === null) return;
+  // Counted for the eye only: read aloud, each second would be one announcement.
+  const left = make("span", { "aria-hidden": "true" });
+  const until = Date.now() + 1000 * again;
+  const tell = () => {
+    const seconds = Math.ceil((until - Date.now()) / 1000);
+    left.textContent = seconds > 0 ? ` Again in ${seconds} s.` : " Ask again.";
+    if (seconds <= 0) clearInterval(counting.get(id));
+  };
+  at(id).append(left);
+  counting.set(id, setInterval(tell, 250));
+  tell();
+}
+
+/** Say beside a form what was refused; gives false for a mistake of ours. */
+export function refused(id, error) {
+  if (error.status === undefined) return false;
+  if (error.status === 429) note(id, "Busy.", true, error.again ?? 1);
+  else note(id, error.message, true, error.again);
+  return true;
 }
 
 const times = new Set();
@@ -35,19 +63,18 @@ export function now() {
   return Date.now() + ahead;
 }
 
-/** Keep a <time> fresh: `say` gives its text from its time and the server's. */
-export function keepFresh(element, time, say) {
+/** Keep a <time> fresh: `say` gives its text from its time and the server's; `none` stands where there is no time. */
+export function keepFresh(element, time, say, none = "") {
   if (time === null) {
     times.delete(element);
-    element.textContent = "";
+    element.removeAttribute("datetime");
+    element.removeAttribute("title");
+    write(element, none);
     return element;
   }
   element.dateTime = time;
   element.title = new Date(time).toLocaleString();
-  element.say = () => {
-    const text = say(time, now());
-    if (element.textContent !== text) element.textContent = text;
-  };
+  element.say = () => write(element, say(time, now()));
   element.say();
   times.add(element);
   return element;

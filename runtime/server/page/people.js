@@ -1,31 +1,33 @@
 // Who is kept, in which tier, until when; and forgetting them. Owns the table and the list of whom to ask about.
 
 import { ask } from "./api.js";
-import { at, keepFresh, make, note } from "./elements.js";
-import { ago, day, size } from "./words.js";
+import { at, keepFresh, make, note, refused, write } from "./elements.js";
+import { ago, ahead, day, size } from "./words.js";
 
-const KEEPS = { profile: "their name", embedding: "their embedding", state: "their cache too" };
+const KEEPS = { profile: "their name", embedding: "their embedding", state: "their embedding and cache" };
+const DAY = 86_400_000;
+const IN_VIEW = "view";
 
 export class People {
   constructor() {
     this.rows = new Map();
     this.users = [];
     this.inView = null;
-    this.picked = false; // once somebody was picked by hand, they stay
-    at("user").addEventListener("change", () => (this.picked = at("user").value !== "view"));
   }
 
-  /** Show these people and no others; a row that asks "sure?" stays as it is. */
+  /** Show these people and no others. A row stays the same element, with its focus and its open question. */
   show(users) {
     this.users = users;
     at("people").hidden = users.length === 0;
     at("strangers").hidden = users.length > 0;
     const before = this.rows;
-    this.rows = new Map(users.map((user) => [user.id, this.row(user, before.get(user.id))]));
-    const body = at("people").tBodies[0];
+    this.rows = new Map(users.map((user) => [user.id, before.get(user.id) ?? this.row(user.id)]));
     for (const [id, row] of before) if (this.rows.get(id) !== row) row.remove();
-    [...this.rows.values()].forEach((row, place) => {
+    const body = at("people").tBodies[0];
+    users.forEach((user, place) => {
+      const row = this.rows.get(user.id);
       if (body.rows[place] !== row) body.insertBefore(row, body.rows[place] ?? null);
+      this.write(user, row);
     });
     this.choices();
   }
@@ -36,100 +38,96 @@ export class People {
     this.choices();
   }
 
+  /** Whom is in view comes first and is always there: a choice never slips to somebody else by itself. */
   choices() {
     const select = at("user");
+    const here = this.users.some((user) => user.id === this.inView) ? this.inView : "nobody who is kept";
+    const wanted = [[IN_VIEW, `whom is in view (${here})`], ...this.users.map(({ id }) => [`user:${id}`, id])];
     const chosen = select.value;
-    const here = this.users.some((user) => user.id === this.inView);
-    const options = this.users.map((user) => make("option", { value: `user:${user.id}` }, user.id));
-    if (here) options.unshift(make("option", { value: "view" }, `whom is in view (${this.inView})`));
-    if (options.length === 0) options.push(make("option", { value: "" }, "nobody yet: show a picture"));
-    const same = [...select.options].map((one) => one.value + one.text).join("\n") === options.map((one) => one.value + one.text).join("\n");
-    if (same) return;
-    select.replaceChildren(...options);
-    if (this.picked && options.some((one) => one.value === chosen)) select.value = chosen;
-    else this.picked = false; // whom is in view comes first
-  }
-
-  /** Ask about whom is in view from now on. */
-  pickView() {
-    this.picked = false;
-    at("user").selectedIndex = 0;
+    if (!wanted.some(([value]) => value === chosen) && chosen) wanted.push([chosen, `${chosen.slice(5)} (forgotten)`]);
+    if (wanted.length === select.length && wanted.every(([value, text], place) => select[place].value === value && select[place].text === text)) return;
+    select.replaceChildren(...wanted.map(([value, text]) => make("option", { value }, text)));
+    select.value = chosen || IN_VIEW;
   }
 
   /** The id of whom the form asks about, or null. */
   get chosen() {
     const { value } = at("user");
-    return value === "view" ? this.inView : value.startsWith("user:") ? value.slice(5) : null;
+    const id = value === IN_VIEW ? this.inView : value.slice(5);
+    return this.users.some((user) => user.id === id) ? id : null;
   }
 
-  row(user, before) {
-    const row = before ?? make("tr", { "data-user": user.id });
-    const last = before?.lastElementChild ?? make("td", {}, this.forgetButton(user.id, row));
-    const cell = (label, ...children) => make("td", { "data-label": label }, ...children);
-    const time = (label, value) => {
-      const made = cell(label, value ? keepFresh(make("time"), value, ago) : "–");
-      made.className = "when";
-      return made;
-    };
-    const whole = user.bytes.embedding + user.bytes.cells + user.bytes.disk;
-    const sizes = cell("Size", size(whole));
-    sizes.className = "figure";
-    sizes.title = `embedding ${size(user.bytes.embedding)}, KV cells ${size(user.bytes.cells)}, disk ${size(user.bytes.disk)}`;
-    const consent = user.consent ? `“${user.consent.how}”: ${KEEPS[user.consent.keeps]}` : "none: in memory only";
-    const until = user.expires === null ? "until forgotten" : user.consent ? day(user.expires) : time("Until", user.expires).firstChild;
-    while (row.firstChild && row.firstChild !== last) row.firstChild.remove(); // the last keeps its focus
-    if (row.firstChild !== last) row.append(last);
-    row.prepend(
-      make("th", { scope: "row" }, user.id),
-      cell("Kept", tags(user)),
-      sizes,
-      time("Since", user.since),
-      time("Seen", user.seen),
-      cell("Consent", consent),
-      cell("Until", until),
+  row(id) {
+    const cell = (label, name) => make("td", { role: "cell", "data-label": label }, make(name, {}));
+    const row = make(
+      "tr",
+      { role: "row", "data-user": id },
+      make("th", { role: "rowheader", scope: "row" }, id),
+      cell("Kept", "span"),
+      cell("Since", "time"),
+      cell("Seen", "time"),
+      cell("Consent", "span"),
+      cell("Until", "time"),
+      make("td", { role: "cell" }),
     );
+    row.cells[1].firstChild.className = "tags";
+    this.offer(id, row);
     return row;
   }
 
-  forgetButton(id, row) {
-    const button = make("button", { type: "button", onclick: () => this.askSure(id, row) }, "Forget");
-    button.setAttribute("aria-label", `Forget ${id}`);
+  write(user, row) {
+    const [, kept, since, seen, consent, until] = [...row.cells].map((cell) => cell.firstChild);
+    const tiers = tags(user);
+    if (kept.textContent !== tiers.map((tag) => tag.textContent).join("")) kept.replaceChildren(...tiers);
+    keepFresh(since, user.since, ago, "–");
+    keepFresh(seen, user.seen, ago, "–");
+    write(consent, user.consent ? `“${user.consent.how}”, keeps ${KEEPS[user.consent.keeps]}` : "none: in memory only");
+    keepFresh(until, user.expires, ends, "until forgotten");
+  }
+
+  /** Offer to forget them, once more after a "no". */
+  offer(id, row) {
+    const button = make("button", { type: "button", "aria-label": `Forget ${id}`, onclick: () => this.askSure(id, row) }, "Forget");
+    row.lastElementChild.replaceChildren(button);
     return button;
   }
 
   askSure(id, row) {
-    const sure = make("button", { type: "button", class: "sure", onclick: () => this.forget(id, row) }, "Erase");
-    sure.setAttribute("aria-label", `Erase everything of ${id}`);
-    const keep = make("button", { type: "button", onclick: () => this.unask(id, row) }, "Keep");
-    row.lastElementChild.replaceChildren(make("span", { class: "sure-row" }, sure, keep));
+    const keep = () => this.offer(id, row).focus();
+    const sure = make("button", { type: "button", class: "sure", "aria-label": `Erase everything of ${id}`, onclick: () => this.forget(id, row) }, "Erase");
+    const choice = make("span", { class: "sure-row" }, sure, make("button", { type: "button", onclick: keep }, "Keep"));
+    choice.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") keep();
+    });
+    row.lastElementChild.replaceChildren(choice);
     sure.focus();
   }
 
-  unask(id, row) {
-    const button = this.forgetButton(id, row);
-    row.lastElementChild.replaceChildren(button);
-    button.focus();
-  }
-
   async forget(id, row) {
-    for (const button of row.querySelectorAll("button")) button.disabled = true;
-    note("people-note", `Forgetting ${id} …`);
+    row.lastElementChild.replaceChildren(make("span", { class: "muted" }, "erasing …"));
+    note("people-note", "");
     try {
-      await ask("DELETE", `v1/users/${encodeURIComponent(id)}`);
+      await ask("DELETE", `v1/users/${encodeURIComponent(id).replace(/^\.+$/, (dots) => "%2E".repeat(dots.length))}`);
       note("people-note", `${id} is forgotten: nothing of them is left here.`);
     } catch (error) {
-      if (error.status === undefined) throw error;
-      note("people-note", error.message, true);
-      this.unask(id, row);
+      if (!refused("people-note", error)) throw error;
+      this.offer(id, row);
     }
+    // The button with the focus is gone: go on from here, not from the top of the page.
+    if (document.activeElement === document.body) at("people-title").focus();
   }
 }
 
+/** A near end by the clock, a far one by its day. */
+function ends(time, now) {
+  return Date.parse(time) - now < DAY ? ahead(time, now) : day(time);
+}
+
 function tags(user) {
-  const tag = (name, kind = "") => make("span", { class: `tag ${kind}` }, name);
+  const tag = (name, bytes, kind = "") => make("span", { class: `tag ${kind}` }, make("b", {}, name), bytes ? ` ${size(bytes)}` : "");
   const tiers = [];
-  if (user.resident) tiers.push(tag("resident", "resident"));
-  if (user.in_memory) tiers.push(tag("memory"));
-  if (user.bytes.disk) tiers.push(tag("disk"));
-  return make("span", { class: "tags" }, ...tiers);
+  if (user.resident) tiers.push(tag("resident", user.bytes.cells, "resident"));
+  if (user.in_memory) tiers.push(tag("memory", user.bytes.embedding));
+  if (user.bytes.disk) tiers.push(tag("disk", user.bytes.disk));
+  return tiers;
 }
