@@ -50,6 +50,7 @@ PEPPER = ['qi==3.1.5; sys_platform == "linux" and platform_machine == "x86_64"',
 BENCH = ["jinja2>=3.1", "matplotlib>=3.10", *CONVERT]
 DEV = [
     "build>=1.2",
+    "httpx>=0.27",
     "hypothesis>=6.100",
     "mypy>=1.15",
     "openai>=2",

@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def _checkpoint_facts(options: argparse.Namespace) -> Facts:
 def _parser() -> argparse.ArgumentParser:
     about_it = "Ask a User-VLM bundle about the person in view. Each command has --help."
     parser = argparse.ArgumentParser(prog="uservlm", description=about_it)
+    parser.add_argument("--version", action="version", version=f"uservlm {version('uservlm')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     one = commands.add_parser("ask", help="answer one question", description=ask.__doc__)
     _add_bundle(one)

@@ -175,7 +175,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--days", type=float, default=YEAR, help="until it expires; 0: when they are forgotten")
     add("--attention", default="auto", choices=("auto", "exact", "resident"))
     add("--adapter", metavar="NAME", help="one that the bundle keeps apart; default: none")
-    add("--threads", type=int, metavar="N", help="default: one for each physical core")
+    add(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="default: what `tune` found, else one a physical core",
+    )
     add("--context", type=int, metavar="N", help="KV cells; default: enough for a long question")
     add("--max-new-tokens", type=int, metavar="N", help="default: as the bundle says")
     add("--temperature", type=float, default=draw.temperature, metavar="T", help="0 is greedy")

@@ -51,7 +51,12 @@ def add_parser(commands: Commands) -> None:
     add("--robot-password-file", metavar="FILE", help="default: USERVLM_ROBOT_PASSWORD")
     add("--attention", default="auto", choices=("auto", "exact", "resident"))
     add("--adapter", metavar="NAME", help="for who asks for no model of their own")
-    add("--threads", type=int, metavar="N", help="default: what `tune` found, else all cores")
+    add(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="default: what `tune` found, else one a physical core",
+    )
     add("--context", type=int, metavar="N", help="KV cells; default: enough for a long question")
     add("--memory-mb", type=int, metavar="N", help="the most the process may take")
     add("--log-questions", action="store_true", help="write questions and answers to the log")

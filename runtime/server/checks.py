@@ -50,5 +50,5 @@ def check_user(name: str, limits: Limits) -> None:
     """
     if len(name.encode("utf-8", "surrogatepass")) > limits.name_bytes:
         raise RequestError(f"a user's id has at most {limits.name_bytes} bytes")
-    if not name.strip() or not name.isprintable():
-        raise RequestError("a user's id is printable text, and not blank")
+    if not name.strip() or not name.isprintable() or name in (".", ".."):
+        raise RequestError("a user's id is printable text, not blank, and neither . nor ..")

@@ -75,7 +75,8 @@ _RULES: Final[dict[type[BaseException], _Rule]] = {
     errors.IdentityError: _Rule(
         "identity_not_measured",
         409,
-        "who is in view cannot be told: this bundle has no measurement for so many people",
+        "who is in view cannot be told: how alike people look was not measured for this bundle, or "
+        "not for so many; measure it, or name the user yourself",
     ),
     errors.ConsentError: _Rule(
         "consent_needed", 409, "no consent covers that any more: ask for it again"

@@ -38,6 +38,12 @@ class Form(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
+class OurForm(Form):
+    """Of our own API: what is not known is not let through."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+
+
 class TextPart(Form):
     """Text of a message."""
 
@@ -91,7 +97,7 @@ class Plain(Form):
     type: Literal["text"]
 
 
-class Ours(Form):
+class Ours(OurForm):
     """What OpenAI's fields have no place for."""
 
     attention: Literal["auto", "exact", "resident"] | None = None
@@ -192,7 +198,7 @@ class Models(BaseModel):
     data: list[ModelCard]
 
 
-class ConsentForm(Form):
+class ConsentForm(OurForm):
     """What somebody agreed to, now."""
 
     how: Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"\S")]
@@ -202,7 +208,7 @@ class ConsentForm(Form):
     """None: until they are forgotten."""
 
 
-class EncodeRequest(Form):
+class EncodeRequest(OurForm):
     """Look at somebody and keep them, in memory unless they agreed to more."""
 
     image: DataUrl
@@ -211,7 +217,7 @@ class EncodeRequest(Form):
     consent: ConsentForm | None = None
 
 
-class IdentifyRequest(Form):
+class IdentifyRequest(OurForm):
     """Find out who is in view."""
 
     image: DataUrl

@@ -95,7 +95,8 @@ class Times:
             for user in here - self._times.keys():
                 self._times[user] = _Visit(now, now, monotonic())
             times = dict(self._times)
-        return tuple(self._described(entry, times[entry.name]) for entry in roster)
+        people = [self._described(entry, times[entry.name]) for entry in roster]
+        return tuple(sorted(people, key=lambda one: (one.since, one.id)))
 
     def _described(self, entry: Entry, visit: _Visit) -> UserInfo:
         profile = entry.profile

@@ -20,6 +20,7 @@ from uservlm.runtime.server.brain import Brain
 from uservlm.runtime.server.faults import INTERNAL, Fault
 
 EVENT_STREAM: Final = "text/event-stream"
+_NO_JSON: Final = "send a JSON object, with Content-Type: application/json"
 
 
 def fault_response(fault: Fault, param: str | None = None) -> JSONResponse:
@@ -58,14 +59,27 @@ def add_handlers(app: FastAPI, brain: Brain) -> None:
 def _malformed(error: RequestValidationError) -> tuple[Fault, str | None]:
     """Say what is wrong with a request, never what it held."""
     # Of what several forms say, the one that came furthest: the form that was meant.
-    first = max(error.errors(), key=lambda one: len(one["loc"]))
+    first = max(reversed(error.errors()), key=lambda one: len(one["loc"]))
     if first["type"] == "json_invalid":
         return Fault("invalid_request", 400, "not JSON"), None
-    param = ".".join(str(part) for part in first["loc"][1:]) or None
-    what = str(first["msg"])
+    what, where = str(first["msg"]), first["loc"][1:]
+    if first["type"] == "extra_forbidden":  # its name is the client's
+        what, where = "a field here is not known", where[:-1] or ("body",)
+    param = ".".join(str(part) for part in where if _is_field(part)) or None
+    if param is None:
+        return Fault("invalid_request", 400, _NO_JSON), None
     if first["type"] == "union_tag_invalid":  # its own words repeat what was given
         what = f"{first['ctx']['discriminator']} should be one of {first['ctx']['expected_tags']}"
-    return Fault("invalid_request", 400, f"{param}: {what}" if param else what), param
+    if first["type"] == "string_pattern_mismatch" and "data:image" in first["ctx"]["pattern"]:
+        what = (
+            "give a JPEG, PNG or WebP as a data URL, data:image/jpeg;base64,…; nothing is fetched"
+        )
+    return Fault("invalid_request", 400, f"{param}: {what}"), param
+
+
+def _is_field(part: str | int) -> bool:
+    """Whether it stands in the request too, and is no name of a form's."""
+    return isinstance(part, int) or (part not in ("str", "constrained-str") and "[" not in part)
 
 
 def _refused(error: HTTPException) -> Fault:
