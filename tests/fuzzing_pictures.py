@@ -67,7 +67,9 @@ def data_urls(draw: st.DrawFn) -> str:
     """A picture as the API takes it, or nearly."""
     written = base64.b64encode(draw(pictures())).decode()
     kind = draw(st.sampled_from(["image/png", "image/jpeg", "image/webp"]))
-    how = draw(st.sampled_from(["right"] * 12 + ["mime", "no base64", "cut", "odd", "none", "huge"]))
+    how = draw(
+        st.sampled_from(["right"] * 12 + ["mime", "no base64", "cut", "odd", "none", "huge"])
+    )
     if how == "mime":
         kind = draw(
             st.sampled_from(["image/gif", "image/svg+xml", "text/html", "", "image/png;a=b"])
