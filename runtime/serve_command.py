@@ -95,7 +95,11 @@ def serve(options: argparse.Namespace) -> None:
         brain.door("http", "open", address)
         if options.robot is not None:
             _open_robot(options, brain, opened)
-        print(f"uservlm: serving {served.name} on http://{address}", file=sys.stderr, flush=True)
+        print(
+            f"uservlm: serving {served.name} on http://{address} (open it for the page)",
+            file=sys.stderr,
+            flush=True,
+        )
         serving.serve(brain, http, listening)
 
 

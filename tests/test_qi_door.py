@@ -233,7 +233,7 @@ def test_refusals_have_a_code_and_nobody_is_forgotten_twice(
         "unknown_user": ("forget", "grace"),
         "unknown_user: nobody is kept under that id": ("ask", QUESTION, "grace"),
         "bad_question": ("askAbout", "  ", png(grace)),
-        "bad_request: give": ("ask", QUESTION, ""),
+        "bad_request: say who asks": ("ask", QUESTION, ""),
         "bad_request: question: give text, not a number": ("ask", 7, "grace"),
         "bad_request: user: give text, not nothing": ("ask", QUESTION, None),
         "bad_request: a turn's id": ("ask", QUESTION, "grace", "no id"),

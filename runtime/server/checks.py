@@ -23,6 +23,8 @@ def check_question(question: Question, limits: Limits) -> None:
         QuestionError, RequestError, ImageError: what is.
     """
     length, options = len(question.text), question.options
+    if question.image is None and question.user is None:
+        raise RequestError("say who asks: give their picture, or the id of somebody who is kept")
     if length > limits.question_characters:
         raise QuestionError(
             f"the question has {length:,} characters, more than "

@@ -111,6 +111,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         RequestError: it cannot be had.
     """
+    if not 0 <= port <= 65_535:
+        raise RequestError(f"port {port}: give 0 to 65535; 0 takes a free one")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.create_server(address[:2], family=family)

@@ -29,7 +29,11 @@ const hears = {
     conversation.replace(state.turns);
   },
   turn: (turn) => conversation.put(turn),
-  turns: (turns) => conversation.replace(turns),
+  turns: (turns) => {
+    conversation.replace(turns); // somebody was forgotten: nothing that was said of them stays
+    at("heard").textContent = "";
+    note("file-note", "");
+  },
   token: (piece) => conversation.piece(piece),
   view: showView,
   users: (users) => people.show(users),

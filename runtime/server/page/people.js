@@ -42,7 +42,7 @@ export class People {
   choices() {
     const select = at("user");
     const here = this.users.some((user) => user.id === this.inView) ? this.inView : "nobody who is kept";
-    const wanted = [[IN_VIEW, `whom is in view (${here})`], ...this.users.map(({ id }) => [`user:${id}`, id])];
+    const wanted = [[IN_VIEW, `who is in view (${here})`], ...this.users.map(({ id }) => [`user:${id}`, id])];
     const chosen = select.value;
     if (!wanted.some(([value]) => value === chosen) && chosen) wanted.push([chosen, `${chosen.slice(5)} (forgotten)`]);
     if (wanted.length === select.length && wanted.every(([value, text], place) => select[place].value === value && select[place].text === text)) return;
