@@ -7,6 +7,7 @@ import { ago, ahead, day, size } from "./words.js";
 const KEEPS = { profile: "their name", embedding: "their embedding", state: "their embedding and cache" };
 const DAY = 86_400_000;
 const IN_VIEW = "view";
+const GONE = "gone";
 
 export class People {
   constructor() {
@@ -43,11 +44,12 @@ export class People {
     const select = at("user");
     const here = this.users.some((user) => user.id === this.inView) ? this.inView : "nobody who is kept";
     const wanted = [[IN_VIEW, `who is in view (${here})`], ...this.users.map(({ id }) => [`user:${id}`, id])];
-    const chosen = select.value;
-    if (!wanted.some(([value]) => value === chosen) && chosen) wanted.push([chosen, `${chosen.slice(5)} (forgotten)`]);
+    const stays = select.length === 0 || wanted.some(([value]) => value === select.value);
+    const chosen = stays ? select.value || IN_VIEW : GONE;
+    if (!stays) wanted.push([GONE, "somebody who was forgotten"]);
     if (wanted.length === select.length && wanted.every(([value, text], place) => select[place].value === value && select[place].text === text)) return;
     select.replaceChildren(...wanted.map(([value, text]) => make("option", { value }, text)));
-    select.value = chosen || IN_VIEW;
+    select.value = chosen;
   }
 
   /** The id of whom the form asks about, or null. */
