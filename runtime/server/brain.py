@@ -160,31 +160,28 @@ class Brain:
         What may be theirs goes too: turns and pictures of people that nobody has named.
 
         Raises:
-            BusyError: not now.
             UnknownUserError: nobody is kept under that id.
         """
-        with self._work(draining=True):
-            self._forget_here(user)
-            try:
-                self.vlm.users.forget(user)
-                self.vlm.forget_strangers()
-            finally:
-                self._forget_here(user)  # what came while that waited
+        self._forget_here(user)
+        try:
+            self.vlm.users.forget(user)
+            self.vlm.forget_strangers()
+        finally:
+            self._forget_here(user)  # what came while that waited
         self.tell_users()
         self._tell_turns()
 
     def forget_all(self) -> int:
         """Let go of everybody, kept or not, see `forget`; gives how many were kept."""
-        with self._work(draining=True):
-            count = 0
-            self.register.forget_all()
-            for user in self.users():
-                with suppress(UnknownUserError):  # somebody else forgot them meanwhile
-                    self.vlm.users.forget(user.id)
-                    count += 1
-            self.vlm.forget_strangers()
-            self.register.forget_all()
-            self.scene.forget()
+        count = 0
+        self.register.forget_all()
+        for user in self.users():
+            with suppress(UnknownUserError):  # somebody else forgot them meanwhile
+                self.vlm.users.forget(user.id)
+                count += 1
+        self.vlm.forget_strangers()
+        self.register.forget_all()
+        self.scene.forget()
         self.tell_users()
         self._tell_turns()
         return count
@@ -198,7 +195,7 @@ class Brain:
         self.vlm.users.purge()
         for user in self.users():
             if user.entry.profile is None and self._times.overdue(user.id):
-                with suppress(UnknownUserError, BusyError):  # gone already, or another time
+                with suppress(UnknownUserError):  # gone already
                     self.forget(user.id)
         kept = {user.id for user in self.users()}
         view = self.scene.view
@@ -321,9 +318,9 @@ class Brain:
                 self.vlm.prepare(embedding)
 
     @contextmanager
-    def _work(self, draining: bool = False) -> Iterator[None]:
-        """Bound what waits outside the queue of turns."""
-        if self.register.closed and not draining:
+    def _work(self) -> Iterator[None]:
+        """Bound what waits outside the queue of turns; forgetting is never refused."""
+        if self.register.closed:
             raise DrainingError("the brain is being stopped")
         if not self._looking.acquire(blocking=False):
             raise BusyError(f"{self.limits.looking} pictures are being looked at")

@@ -31,7 +31,7 @@ class Limits:
     waiting: int = MAX_WAITING
     """Turns that wait or run."""
     looking: int = 8
-    """Pictures being looked at outside a turn, and people being prepared or forgotten."""
+    """Pictures being looked at outside a turn, and people being prepared."""
     deadline_s: float = 120.0
     """To the first word, waiting included, for who names no deadline; and the most one may name."""
     turn_s: float = 600.0
