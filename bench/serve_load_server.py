@@ -97,14 +97,18 @@ def started(bundle: Path, folder: Path) -> Iterator[Server]:
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stderr=sink
         )
     try:
-        yield Server(process, _address(process, log, begins))
+        yield Server(process, listens_at(process, log, begins))
     finally:
         process.kill()
         process.wait()
 
 
-def _address(process: subprocess.Popen[bytes], log: Path, begins: int) -> str:
-    """Wait for the line that says where it listens."""
+def listens_at(process: subprocess.Popen[bytes], log: Path, begins: int) -> str:
+    """Wait for the line in the log, from byte `begins`, that says where it listens.
+
+    Raises:
+        ServerError: it does not come to that.
+    """
     until = time.monotonic() + STARTS_S
     while time.monotonic() < until and process.poll() is None:
         found = re.search(r"serving \S+ on (http://\S+)", log.read_text()[begins:])

@@ -16,10 +16,11 @@ from typing import Any, TypedDict, get_args
 
 from uservlm.runtime.answers import Answer, GenerationOptions, join
 from uservlm.runtime.engine import UserVLM
+from uservlm.runtime.engine_options import add_engine_options, load
 from uservlm.runtime.errors import RequestError, UserVLMError
 from uservlm.runtime.image import Picture
 from uservlm.runtime.profiles import YEAR, Consent, Keeps
-from uservlm.runtime.vault import FOLDER_VARIABLE, users_folder
+from uservlm.runtime.vault import users_folder
 
 
 class Who(TypedDict, total=False):
@@ -85,15 +86,7 @@ def complain(error: UserVLMError, as_json: bool = False) -> None:
 
 def _load(options: argparse.Namespace) -> UserVLM:
     keeps = options.user is not None or options.remember is not None
-    return UserVLM.load(
-        options.bundle,
-        users=users_folder(options.users) if keeps else None,
-        attention=options.attention,
-        adapter=options.adapter,
-        threads=options.threads,
-        context=options.context,
-        verify=options.verify,
-    )
+    return load(options, users_folder(options.users) if keeps else None)
 
 
 def _who(options: argparse.Namespace) -> Who:
@@ -168,20 +161,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--image", metavar="PICTURE", help="the user's picture")
     who.add_argument("--user", metavar="NAME", help="or a user who is kept")
-    add("--users", metavar="DIR", help=f"default: {FOLDER_VARIABLE}, else the system's place")
+    add_engine_options(parser)
     add("--remember", metavar="NAME", help="keep whom the picture shows; needs --consent")
     add("--consent", metavar="HOW", help="how they agreed, in words: it is recorded")
     add("--keeps", default="state", choices=get_args(Keeps), help="the most to keep")
     add("--days", type=float, default=YEAR, help="until it expires; 0: when they are forgotten")
-    add("--attention", default="auto", choices=("auto", "exact", "resident"))
-    add("--adapter", metavar="NAME", help="one that the bundle keeps apart; default: none")
-    add(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="default: what `tune` found, else one a physical core",
-    )
-    add("--context", type=int, metavar="N", help="KV cells; default: enough for a long question")
     add("--max-new-tokens", type=int, metavar="N", help="default: as the bundle says")
     add("--temperature", type=float, default=draw.temperature, metavar="T", help="0 is greedy")
     add("--top-k", type=int, default=draw.top_k, metavar="K")

@@ -16,9 +16,9 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-from uservlm.runtime.engine import UserVLM
+from uservlm.runtime.engine_options import add_engine_options, load
 from uservlm.runtime.errors import RequestError
-from uservlm.runtime.vault import FOLDER_VARIABLE, users_folder
+from uservlm.runtime.vault import users_folder
 
 if TYPE_CHECKING:
     import socket
@@ -45,20 +45,10 @@ def add_parser(commands: Commands) -> None:
     add("--host", default=HOST, help="default: %(default)s; another one asks for a token")
     add("--port", type=int, default=PORT, help="default: %(default)s; 0 takes a free one")
     add("--token-file", metavar="FILE", help="asks for its token; made if it is not there")
-    add("--users", metavar="DIR", help=f"default: {FOLDER_VARIABLE}, else the system's place")
     add("--robot", metavar="URL", help="tcp://pepper.local:9559, or tcps://…:9503 for NAOqi 2.9")
     add("--robot-user", metavar="NAME", default="nao", help="for tcps; default: %(default)s")
     add("--robot-password-file", metavar="FILE", help="default: USERVLM_ROBOT_PASSWORD")
-    add("--attention", default="auto", choices=("auto", "exact", "resident"))
-    add("--adapter", metavar="NAME", help="for who asks for no model of their own")
-    add(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="default: what `tune` found, else one a physical core",
-    )
-    add("--context", type=int, metavar="N", help="KV cells; default: enough for a long question")
-    add("--memory-mb", type=int, metavar="N", help="the most the process may take")
+    add_engine_options(parser)
     add("--log-questions", action="store_true", help="write questions and answers to the log")
     add("--no-verify", dest="verify", action="store_false", help="skip the SHA-256 of the files")
     parser.set_defaults(run=serve)
@@ -80,7 +70,7 @@ def serve(options: argparse.Namespace) -> None:
     with ExitStack() as opened:
         listening = opened.enter_context(serving.listen(options.host, options.port))
         door = _door(options, listening)
-        vlm = opened.enter_context(_load(options))
+        vlm = opened.enter_context(load(options, users_folder(options.users)))
         metrics = Metrics()
         ended = partial(_note, metrics.turn) if options.log_questions else metrics.turn
         brain = Brain(vlm, door.limits, ended)
@@ -107,19 +97,6 @@ def _note(then: Callable[[Turn], None], turn: Turn) -> None:
     """Write what was said to the log, for who asked for it."""
     _LOG.info("%s asked %r and was told %r", turn.user or "somebody", turn.question, turn.text)
     then(turn)
-
-
-def _load(options: argparse.Namespace) -> UserVLM:
-    return UserVLM.load(
-        options.bundle,
-        users=users_folder(options.users),
-        attention=options.attention,
-        adapter=options.adapter,
-        threads=options.threads,
-        context=options.context,
-        memory_mb=options.memory_mb,
-        verify=options.verify,
-    )
 
 
 def _door(options: argparse.Namespace, listening: socket.socket) -> Door:

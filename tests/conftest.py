@@ -18,6 +18,8 @@ import pytest
 from uservlm.converters.export import POCKET, ROOT
 
 if TYPE_CHECKING:
+    from fuzzing import Attacked
+
     from uservlm.runtime import UserVLM
 
 PIECES = 640
@@ -142,3 +144,23 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures")
     save_pictures(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def attacked(
+    pocket_bundle: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Attacked]:
+    """A server that is sent what nobody should send."""
+    from fuzzing import attack
+
+    folder = tmp_path_factory.mktemp("brain")
+    with attack(pocket_bundle, pictures / "grace.png", folder) as attacked:
+        yield attacked
+
+
+@pytest.fixture
+def lives(attacked: Attacked, pictures: Path) -> Iterator[None]:
+    """Grace is kept there; afterwards the server answers a real question."""
+    attacked.brain.encode(pictures / "grace.png", user="grace")
+    yield
+    attacked.lives()

@@ -16,7 +16,10 @@ from urllib.parse import urlsplit
 import httpx
 from serving import Serving, data_url, serving
 
-LEAKS: Final = re.compile(r"/work|/tmp|/root|/home|site-packages|Traceback|File \"|\.py\b|\bself\b")
+CHECKOUT: Final = re.escape(str(Path(__file__).parent.parent))
+LEAKS: Final = re.compile(
+    CHECKOUT + r"|/tmp|/root|/home|/usr|site-packages|Traceback|File \"|\.py\b|\bself\b"
+)
 LONGEST: Final = 400
 """Bytes of an error's body; what is wrong needs no more, and what was sent is not repeated."""
 EVERY: Final = 40

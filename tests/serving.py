@@ -5,11 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +16,8 @@ from typing import Any
 
 import httpx
 
-STARTS_S = 60.0
+from uservlm.bench.serve_load_server import listens_at
+
 STOPS_S = 10.0
 """From SIGTERM to the end of the process, as the product promises."""
 
@@ -83,7 +82,7 @@ def serving(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stderr=sink
         )
     try:
-        yield Serving(process, _address(process, log, begins), log, token)
+        yield Serving(process, listens_at(process, log, begins), log, token)
     finally:
         process.kill()
         process.wait()
@@ -98,14 +97,3 @@ def events(response: httpx.Response) -> Iterator[tuple[str, Any]]:
         elif line.startswith("data: ") and line != "data: [DONE]":
             yield name, json.loads(line[6:])
             name = "message"
-
-
-def _address(process: subprocess.Popen[bytes], log: Path, begins: int) -> str:
-    """Wait for the line that says where it listens."""
-    until = time.monotonic() + STARTS_S
-    while time.monotonic() < until and process.poll() is None:
-        found = re.search(r"serving \S+ on (http://\S+)", log.read_text()[begins:])
-        if found:
-            return found[1]
-        time.sleep(0.05)
-    raise AssertionError(log.read_text())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 import schemathesis
-from fuzzing import CHAT, EVERY, Attacked, asked_with, attack, judge, responses_in
+from fuzzing import CHAT, EVERY, Attacked, asked_with, judge, responses_in
 from fuzzing_http import Raw, raw
 from fuzzing_json import chats, odd_json, odd_text
 from fuzzing_pictures import data_urls
@@ -39,21 +38,7 @@ def few(count: int) -> settings:
     )
 
 
-@pytest.fixture(scope="module")
-def attacked(
-    pocket_bundle: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Attacked]:
-    folder = tmp_path_factory.mktemp("brain")
-    with attack(pocket_bundle, pictures / "grace.png", folder) as attacked:
-        yield attacked
-
-
-@pytest.fixture(autouse=True)
-def grace(attacked: Attacked, pictures: Path) -> Iterator[None]:
-    """One who is kept; afterwards the server answers a real question."""
-    attacked.brain.encode(pictures / "grace.png", user="grace")
-    yield
-    attacked.lives()
+pytestmark = pytest.mark.usefixtures("lives")
 
 
 def test_odd_questions(attacked: Attacked) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fuzzing import CHAT, JSON, Attacked, asked_with, attack, judge
+from fuzzing import CHAT, JSON, Attacked, asked_with, judge
 from fuzzing_pictures import png_of
 from PIL import Image
 from serving import data_url
@@ -22,22 +22,7 @@ from uservlm.runtime.server.limits import Limits
 
 LIMITS = Limits()
 
-
-@pytest.fixture(scope="module")
-def attacked(
-    pocket_bundle: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Attacked]:
-    folder = tmp_path_factory.mktemp("brain")
-    with attack(pocket_bundle, pictures / "grace.png", folder) as attacked:
-        yield attacked
-
-
-@pytest.fixture(autouse=True)
-def grace(attacked: Attacked, pictures: Path) -> Iterator[None]:
-    """One who is kept; afterwards the server answers a real question."""
-    attacked.brain.encode(pictures / "grace.png", user="grace")
-    yield
-    attacked.lives()
+pytestmark = pytest.mark.usefixtures("lives")
 
 
 def error_of(message: str) -> bytes:
@@ -180,7 +165,7 @@ def test_a_refusal_never_repeats_what_was_sent(attacked: Attacked, body: dict[st
         (400, "text/plain", b"Invalid HTTP request received."),
         (400, "application/json", b"[]"),
         (400, "application/json", b'{"error": {"message": "no"}}'),
-        (400, "application/json", error_of("no such file: /work/bundles/pocket")),
+        (400, "application/json", error_of("no such file: /home/robot/bundles/pocket")),
         (400, "application/json", error_of('File "brain.py", line 3, in ask')),
         (400, "application/json", error_of("")),
         (400, "application/json", error_of("x" * 500)),
