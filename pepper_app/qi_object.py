@@ -28,6 +28,7 @@ Library: TypeAlias = Any
 SENT_S: Final = 0.05
 """For a signal to be on its way to whoever listens; a machine that takes longer is overloaded."""
 _STEP_S: Final = 0.0002
+_TOLD_S: Final = 0.002
 
 
 class LibqiService:
@@ -75,6 +76,16 @@ class LibqiService:
                 sleep(_STEP_S)
         for text in sent:
             text.clear()
+
+    def tell(self, signal: str, *values: Value) -> None:
+        """Tell whoever listens, with values of any kind.
+
+        No reference count shows when numbers and lists have been sent, so the next signal waits a
+        moment instead; on a busy machine two may still overtake each other, as a robot's do.
+        """
+        with self._order:
+            self._signals[signal](*values)
+            sleep(_TOLD_S)
 
     def refresh(self) -> None:
         """See `service.Offered`."""

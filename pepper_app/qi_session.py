@@ -1,8 +1,8 @@
 """libqi: the one file that imports it.
 
 Owns: a connection to a robot's service directory, and the address we listen on. Knows nothing of
-what is offered. Nothing of libqi leaves this file and `qi_object.py`: its futures, promises,
-buffers and errors end here.
+what is offered. Nothing of libqi leaves this file, `qi_object.py` and `qi_directory.py`: its
+futures, promises, buffers and errors end here.
 
 libqi is imported when a session is opened, not with this module: its wheels are for x86-64 alone.
 
@@ -49,13 +49,15 @@ def open_session(robot: Robot, lost: Callable[[], None], closing: Event) -> Libq
         NoLibraryError: no libqi here.
         RobotError: nobody there, refused, or given up.
     """
-    library = _library()
+    library = load_library()
     address = facing(robot)
     session = library.Session()
     opened = False
     try:
         _connect(session, robot, closing)
-        _wait(session.listen(f"tcp://{address}:0", _async=True), ANSWER_S, "listening", closing)
+        await_answer(
+            session.listen(f"tcp://{address}:0", _async=True), ANSWER_S, "listening", closing
+        )
         made = LibqiSession(session, library, lost, closing)
         opened = True
         return made
@@ -103,7 +105,7 @@ class LibqiSession:
         self._session.close(_async=True).wait(leaving)
 
     def _answer(self, future: qi.Future) -> Value:
-        return _wait(future, ANSWER_S, "the robot", self._closing)
+        return await_answer(future, ANSWER_S, "the robot", self._closing)
 
     def _withdrawn(self, number: int, _: str) -> None:
         """Note that an entry is gone from the directory."""
@@ -126,7 +128,7 @@ class _Logins:
         return self._data
 
 
-def _library() -> Library:
+def load_library() -> Library:
     """Import libqi.
 
     Raises:
@@ -154,7 +156,7 @@ def _connect(session: qi.Session, robot: Robot, closing: Event) -> None:
     if login is not None:
         session.setClientAuthenticatorFactory(_Logins(login.user, login.password))
     try:
-        _wait(session.connect(robot.url, _async=True), CONNECT_S, robot.url, closing)
+        await_answer(session.connect(robot.url, _async=True), CONNECT_S, robot.url, closing)
     except RobotError as error:
         if login is None or "disconnected" not in str(error):
             raise
@@ -163,7 +165,7 @@ def _connect(session: qi.Session, robot: Robot, closing: Event) -> None:
         ) from error
 
 
-def _wait(future: qi.Future, seconds: float, what: str, closing: Event) -> Value:
+def await_answer(future: qi.Future, seconds: float, what: str, closing: Event) -> Value:
     """Wait for libqi, but not while we are being closed.
 
     Raises:
