@@ -30,7 +30,9 @@ def test_its_program_sees_grace_and_is_answered(
     robot = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert robot.stdout is not None
-        url = next(line.split()[-1] for line in robot.stdout if line.startswith("virtual Pepper at"))
+        url = next(
+            line.split()[-1] for line in robot.stdout if line.startswith("virtual Pepper at")
+        )
         with serving(pocket_bundle, tmp_path, "--robot", url) as brain:
             state = brain.client.get
             wait_for(lambda: state("/v1/state").json()["doors"]["qi"]["state"] == "open")
