@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from threading import Event
 
+import pytest
 from qi_bus import wait_for
 
 from uservlm.pepper_app.brain_service import BrainService
+from uservlm.pepper_app.qi_keeper import Keeper
+from uservlm.pepper_app.service import Service, Session
 from uservlm.runtime import UserVLM
 from uservlm.runtime.server.brain import Brain
 
@@ -38,3 +43,36 @@ def test_another_number_of_arguments_is_refused_too(vlm: UserVLM) -> None:
             assert right or method.name == "ping" or str(slip.said[0]).startswith("bad_request: ")
     service.close()
     brain.close()
+
+
+def test_a_call_that_comes_when_the_door_is_closed_is_answered(vlm: UserVLM) -> None:
+    brain = Brain(vlm)
+    service = BrainService(brain, lambda *_: None)
+    forget = next(one for one in service.declare().methods if one.name == "forget")
+    service.close()
+    slip = Slip()
+    forget.handle(slip, "grace")
+    assert str(slip.said[0]).startswith("draining: ")
+    brain.close()
+
+
+def test_what_a_library_raises_costs_a_try_and_not_the_door(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tries = []
+
+    def connect(lost: Callable[[], None], closing: Event) -> Session:
+        tries.append(closing)
+        raise RuntimeError("deep inside")
+
+    said: list[tuple[str, str]] = []
+    keeper = Keeper(
+        Service("UserVLM"), connect, lambda *state: said.append(state), first_pause_s=0.01
+    )
+    with caplog.at_level(logging.ERROR):
+        keeper.start()
+        wait_for(lambda: len(tries) > 2)
+        keeper.close()
+    assert {state for state, _ in said} == {"connecting", "off"}
+    assert "deep inside" in caplog.text
+    assert not any("deep inside" in detail for _, detail in said)
