@@ -51,9 +51,12 @@ def requests(draw: st.DrawFn) -> Raw:
     method = draw(st.just(b"GET") | st.sampled_from(_METHODS))
     line = method + b" " + draw(st.sampled_from(_TARGETS)) + b" HTTP/1.1\r\n"
     odd = draw(st.lists(_odd_header, max_size=2))
-    host = b"" if any(name == b"Host" for name, _ in odd) else b"Host: 127.0.0.1\r\n"
+    host = draw(st.sampled_from([b"127.0.0.1"] * 7 + [b"evil.example"]))
+    origin = draw(st.sampled_from([b""] * 7 + [b"Origin: http://evil.example\r\n"]))
+    named = any(name == b"Host" for name, _ in odd)
     head = (
-        host
+        (b"" if named else b"Host: " + host + b"\r\n")
+        + origin
         + b"Connection: close\r\n"
         + b"".join(name + b": " + value + b"\r\n" for name, value in odd)
     )
