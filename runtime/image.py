@@ -29,7 +29,7 @@ MAX_PIXELS = 64_000_000
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What is decoded; every further format of Pillow's is one more parser for a stranger's bytes."""
 
-_DAMAGE: Final = (OSError, SyntaxError, ValueError, TypeError, struct.error)
+DAMAGE: Final = (OSError, SyntaxError, ValueError, TypeError, struct.error)
 """What Pillow raises for damaged files of these formats; found by flipping bytes."""
 
 _UPRIGHT: Final = {
@@ -68,7 +68,7 @@ def open_picture(picture: Picture) -> Image.Image:
     try:
         turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
         return _on_white(image.transpose(turn) if turn is not None else image)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ImageError(f"the picture is damaged: {error}") from error
 
 
@@ -116,7 +116,7 @@ def _decode(picture: str | os.PathLike[str] | bytes | Image.Image) -> Image.Imag
         raise ImageError(f"no picture at {what}") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"{what}: {error}; scale it down") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ImageError(f"{what}: not a picture that Pillow can read ({error})") from error
 
 

@@ -346,14 +346,20 @@ class UserStore:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Hold the store; when it is let go of, wait until all that left memory are told of."""
+        """Hold the store; when it is let go of, wait until all that left memory are told of.
+
+        Each thread waits for those that it made leave, and for nobody else's.
+        """
+        gone: list[UserEmbedding] = []
         try:
             with self._lock:
-                yield
+                try:
+                    yield
+                finally:
+                    gone, self._left = self._left, gone
         finally:
-            while self._left:
-                with suppress(IndexError):  # another thread took it
-                    self._tell(self._left.pop())
+            for embedding in gone:
+                self._tell(embedding)
 
     def _tell(self, embedding: UserEmbedding) -> None:
         if all(kept.digest != embedding.digest for kept in self._kept.values()):

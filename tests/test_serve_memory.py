@@ -159,3 +159,36 @@ def test_who_is_kept_without_a_time_gets_one() -> None:
     assert shown.expires is not None
     time.sleep(0.15)
     assert times.overdue("grace")
+
+
+def test_who_forgets_waits_for_it_and_nobody_else_does(vlm: UserVLM) -> None:
+    """Another thread that comes in between must not take over what is still to be overwritten."""
+    store, lock, told = vlm.users, vlm.users._lock, []
+    for seed, name in enumerate(("ada", "grace")):
+        picture = np.random.default_rng(seed).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+        store.keep(name, vlm.encode(picture))
+
+    class InBetween:
+        """The store's lock; as soon as it is let go of, somebody else looks for ada."""
+
+        def __enter__(self) -> None:
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+            if threading.current_thread() is threading.main_thread():
+                other = threading.Thread(target=store.find, args=("ada",))
+                other.start()
+                other.join(10)
+
+    dropped = store._dropped
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_lock", InBetween())
+        patch.setattr(
+            store,
+            "_dropped",
+            lambda gone: (told.append(threading.current_thread()), dropped(gone)),
+        )
+        store.forget("grace")
+    assert told == [threading.main_thread()]
+    store.forget("ada")

@@ -74,7 +74,7 @@ class Brain:
         """Decoded at a time: 1 kB of WebP may take half a gigabyte while it is."""
 
     def ask(self, question: Question, listener: Listener) -> Turn:
-        """Begin a turn; waits shortly, while somebody is being forgotten.
+        """Begin a turn; waits for the users' folder at most.
 
         Args:
             question: what is asked about whom.

@@ -7,14 +7,13 @@ nothing of transports: bytes in, bytes out.
 from __future__ import annotations
 
 import io
-import struct
 from typing import Final
 
 import numpy as np
 from PIL import Image
 
 from uservlm.runtime.errors import ImageError
-from uservlm.runtime.image import Picture, open_picture
+from uservlm.runtime.image import DAMAGE, Picture, open_picture
 from uservlm.runtime.server.faults import PictureTooLargeError
 from uservlm.runtime.server.limits import Limits
 
@@ -22,7 +21,6 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP")
 """What cameras and browsers send; each further format is one more parser for strangers' bytes."""
 SHOWN: Final = 640
 """Longest side of what the page shows."""
-_DAMAGE: Final = (OSError, SyntaxError, ValueError, TypeError, struct.error)
 
 
 def check_picture(picture: Picture, limits: Limits) -> None:
@@ -53,7 +51,7 @@ def check_picture(picture: Picture, limits: Limits) -> None:
         raise PictureTooLargeError(
             f"the picture has more than {limits.pixels:,} pixels: scale it down"
         ) from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ImageError(f"not a JPEG, PNG or WebP: {error}") from error
     _check_area(*size, limits)
 
