@@ -1,0 +1,130 @@
+"""The tablet: shows the conversation, and hears what is pressed on it.
+
+Owns: the page's loading, until it really is there, and the form of what goes to it and comes back;
+`html/` is the page itself. Knows nothing of what follows.
+
+The page is shown once and changed by script from then on: every `showWebview` flickers. A page that
+fails to load at boot is loaded again (both seen on a real Pepper: reference, PepperEvolution).
+"""
+
+from __future__ import absolute_import, division, print_function, unicode_literals
+
+import json
+import logging
+
+from .problem import RobotError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Mapping, Optional, Text
+
+    from .loop import Loop, Timer
+    from .naoqi import Ear, Robot
+
+TABLET = "ALTabletService"
+SCALE = 1.0
+"""Of the page; NAOqi's own is 1.34."""
+PATIENCE_S = 5.0
+LONGEST = 500
+"""Characters that are taken from the page."""
+_LOG = logging.getLogger("uservlm")
+
+
+class Tablet(object):
+    """Shows the page until it is closed."""
+
+    def __init__(self, loop, robot, application, pressed):
+        # type: (Loop, Robot, Text, Callable[[Text, Text], Any]) -> None
+        """Show the page.
+
+        Args:
+            loop: where it is done.
+            robot: whose tablet.
+            application: the package's uuid, below whose name the robot's web server has the page.
+            pressed: gets what is wanted (ask, stop, yes, no, remember, forget) and the text.
+
+        Raises:
+            RobotError: no tablet (yet), or it has no such page.
+        """
+        self._loop, self._robot, self._application = loop, robot, application
+        self._pressed = pressed
+        self._state = None  # type: Optional[Mapping[Text, Any]]
+        self._sent = None  # type: Optional[Mapping[Text, Any]]
+        self._ready, self._sending, self._open = False, False, True
+        self._retry = None  # type: Optional[Timer]
+        if robot.call(TABLET, "loadApplication", application) is not True:
+            raise RobotError("the robot has no page of %s: is the package installed?" % application)
+        self._ears = [
+            robot.hear(TABLET, "onJSEvent", self._raised),
+            robot.hear(TABLET, "onLoadPageError", self._failed),
+        ]  # type: List[Ear]
+        self._scale = robot.call(TABLET, "getOnTouchScaleFactor")
+        robot.call(TABLET, "setOnTouchWebviewScaleFactor", SCALE)
+        robot.call(TABLET, "showWebview")
+        self._retry = loop.after(PATIENCE_S, self._load_again)
+
+    def show(self, state):  # type: (Mapping[Text, Any]) -> None
+        """Show this from now on; the page gets the whole of it each time."""
+        if state != self._state:
+            self._state = state
+            if self._ready:
+                self._send()
+
+    def close(self):  # type: () -> None
+        """Give the tablet back."""
+        self._open = False
+        if self._retry is not None:
+            self._retry.cancel()
+        for ear in self._ears:
+            ear.close()
+        self._robot.begin(None, TABLET, "hideWebview")
+        self._robot.begin(None, TABLET, "cleanWebview")
+        self._robot.begin(None, TABLET, "setOnTouchWebviewScaleFactor", self._scale)
+
+    def _send(self):  # type: () -> None
+        """Send the latest, one after the other: two on their way could overtake each other."""
+        if self._state is None or self._sending or not self._open:
+            return
+        self._sending, self._sent = True, self._state
+        # ASCII alone: U+2028 would end a line of JavaScript.
+        script = "UserVLM.show(%s)" % json.dumps(self._state, sort_keys=True)
+        self._robot.begin(self._arrived, TABLET, "executeJS", script)
+
+    def _arrived(self, _, error):  # type: (Any, Optional[RobotError]) -> None
+        self._sending = False
+        if error is not None:
+            _LOG.warning("%s", error)
+        elif self._sent is not self._state:
+            self._send()
+
+    def _raised(self, event):  # type: (Any) -> None
+        """Read what the page says; whoever is on the robot's bus can say it too."""
+        try:
+            told = json.loads(event)
+        except (TypeError, ValueError):
+            told = None
+        do = told.get("do") if isinstance(told, dict) else None
+        text = told.get("text", "") if isinstance(told, dict) else ""
+        if do == "hello":
+            self._ready = True
+            if self._retry is not None:
+                self._retry.cancel()
+            self._send()
+        elif do in ("ask", "stop", "yes", "no", "remember", "forget") and hasattr(text, "strip"):
+            self._pressed(do, text.strip()[:LONGEST])
+        else:
+            _LOG.info("not understood from the tablet")
+
+    def _failed(self, *_):  # type: (*Any) -> None
+        """Load again, in a while."""
+        self._ready = False
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = self._loop.after(1.0, self._load_again)
+
+    def _load_again(self):  # type: () -> None
+        if not self._open or self._ready:
+            return
+        self._retry = self._loop.after(PATIENCE_S, self._load_again)
+        self._robot.begin(None, TABLET, "loadApplication", self._application)
+        self._robot.begin(None, TABLET, "showWebview")
