@@ -146,6 +146,17 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def python27() -> list[str]:
+    """The command of Python 2.7 with libqi, as in the robot's head."""
+    from uservlm.toolchain.python27 import UnavailableError, python27
+
+    try:
+        return python27()
+    except UnavailableError as error:
+        pytest.skip(f"NOTHING WAS RUN IN THE ROBOT'S OWN PYTHON, WHICH CANNOT BE HAD: {error}")
+
+
 @pytest.fixture(scope="module")
 def attacked(
     pocket_bundle: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory
