@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo test bench check clean
+.PHONY: help bootstrap demo package test bench check clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1 -/p' $(firstword $(MAKEFILE_LIST))
@@ -28,6 +28,9 @@ bootstrap:  ## Make .venv with everything pinned (the first time: about 8 minute
 demo: bootstrap  ## Export the pocket model if need be, and ask it about the drawn people
 	@$(PY) converters/export.py
 	@$(PY) -m uservlm.models.demo
+
+package: bootstrap  ## Make dist/uservlm-VERSION.pkg, the app for Pepper's head
+	@$(PY) -m uservlm.pepper_app.package
 
 test: export HF_HUB_OFFLINE := 1
 test: bootstrap  ## Run all tests, offline

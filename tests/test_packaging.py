@@ -19,7 +19,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOT_INSTALLED: frozenset[str] = frozenset()
 """Sub-folders whose Python files stay out of the wheel on purpose, as "pepper_app/choregraphe"."""
-HEAVY = ("torch", "transformers", "optimum", "peft", "onnx", "cv2", "qi", "onnxruntime")
+HEAVY = (
+    "torch",
+    "transformers",
+    "optimum",
+    "peft",
+    "onnx",
+    "cv2",
+    "qi",
+    "onnxruntime",
+    "sherpa_onnx",
+)
 """Not for the runtime at all; onnxruntime only where a session is opened, not on import."""
 SERVED = ("fastapi", "openai", "psutil", "pydantic", "starlette", "uvicorn")
 """For the server alone: who answers from Python needs no web framework."""
@@ -56,6 +66,7 @@ class Built:
     """A wheel and the tree it was built from."""
 
     tree: Path
+    path: Path
     files: list[str]
 
 
@@ -75,7 +86,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Built:
     assert done.returncode == 0, done.stdout + done.stderr
     (built,) = base.glob("*.whl")
     with zipfile.ZipFile(built) as archive:
-        return Built(tree, [name for name in archive.namelist() if not name.endswith("/")])
+        return Built(tree, built, [name for name in archive.namelist() if not name.endswith("/")])
 
 
 def expected_files(source: Path, package: str) -> set[str]:
@@ -96,6 +107,27 @@ def test_wheel_holds_the_whole_folder_and_nothing_else(
     found = {name for name in wheel.files if name.startswith(inside)}
     found -= {name for name in found if within and name.startswith(within)}
     assert found == expected_files(wheel.tree / folder, package)
+
+
+def test_the_robot_s_package_is_the_same_from_the_wheel(wheel: Built, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel.path) as archive:
+        archive.extractall(tmp_path / "site")
+    script = "import uservlm.pepper_app.package as p; print(p.__file__); p.main(['--out', 'x.pkg'])"
+    for name, path in (("site", str(tmp_path / "site")), ("tree", "")):
+        (tmp_path / name).mkdir(exist_ok=True)
+        command = [sys.executable, "-c", script]
+        environment = {**os.environ, "PYTHONPATH": path}
+        done = subprocess.run(
+            command,
+            env=environment,
+            cwd=tmp_path / name,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.startswith(path or str(ROOT)), done.stdout
+    packed = [(tmp_path / name / "x.pkg").read_bytes() for name in ("site", "tree")]
+    assert packed[0] == packed[1]
 
 
 def test_only_our_name_reaches_site_packages(wheel: Built) -> None:

@@ -93,7 +93,10 @@ def _options(arguments):  # type: (Optional[List[Text]]) -> Any
     parser.add_argument("--data", default=DATA, help="a folder to write to")
     parser.add_argument("--verbose", action="store_true", help="log more")
     parser.add_argument(
-        "--pace", type=float, default=1.0, help="how much faster time runs, as the virtual robot's"
+        "--pace",
+        type=float,
+        default=float(os.environ.get("USERVLM_PACE", "1")),
+        help="how much faster time runs, as the virtual robot's; USERVLM_PACE sets it too",
     )
     options, unknown = parser.parse_known_args(arguments)
     if unknown:  # ALServiceManager may add some of libqi's

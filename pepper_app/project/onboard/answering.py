@@ -47,6 +47,10 @@ class Host(object):
         """Have the brain look at who is there; `go_on` or `unseen` follows."""
         raise NotImplementedError
 
+    def lost_sight(self):  # type: () -> None
+        """Note that the brain does not know who is there any more."""
+        raise NotImplementedError
+
     def changed(self):  # type: () -> None
         """Show how things are now."""
         raise NotImplementedError
@@ -124,7 +128,9 @@ class Answering(object):
         if turn is not None:
             if turn.asked and not turn.over:
                 self._brain.cancel(turn.id)
+            turn.stopped = True
             self._end(turn)
+            self._host.ended(turn)  # its answer may have been complete, and still being said
 
     def leave(self):  # type: () -> None
         """Know nothing of the visit any more."""
@@ -159,7 +165,7 @@ class Answering(object):
         if error.code == "cancelled":
             self._end(turn)
         elif again and error.code in _AGAIN and self._visit is not None:
-            self._visit.user, self._visit.kept = "", False
+            self._host.lost_sight()
             self.go_on()
         elif again and error.code in _LATER:
             self._tell(turn, "busy")

@@ -11,7 +11,7 @@ import random
 
 from .answering import Answering, Host
 from .consent import Consents
-from .hearsay import contains, own_voice
+from .hearsay import alike, contains, own_voice
 from .looking import Looking
 from .visit import Visit
 from .words import COMMANDS, SAYS, SUGGESTIONS
@@ -33,6 +33,8 @@ LONGEST = 500
 """Characters of a question."""
 QUIET_S = 60.0
 """After which somebody who was only heard is taken to have left."""
+TWICE_S = 2.0
+"""Within this the same question is one question."""
 ONE_ANSWER = 1
 """After so many answers a stranger is asked whether to be remembered."""
 _LOG = logging.getLogger("uservlm")
@@ -144,6 +146,14 @@ class Conversation(Host):
         if self.visit is not None:
             self.looking.begin(self.visit)
 
+    def lost_sight(self):  # type: () -> None
+        """See `Host`."""
+        visit = self.visit
+        if visit is not None and visit.user:
+            if not visit.kept:
+                self._debts.drop(visit.user)  # what is left of them there
+            visit.user, visit.kept = "", False
+
     def ended(self, turn):  # type: (Turn) -> None
         """See `Host`."""
         if not self._speaker.speaking:
@@ -183,7 +193,7 @@ class Conversation(Host):
 
     def _ask(self, text):  # type: (Text) -> None
         question = " ".join(text.split())[:LONGEST]
-        if not question:
+        if not question or self._heard_twice(question):
             return
         if self.visit is None:
             self.visit = Visit(None)
@@ -193,6 +203,13 @@ class Conversation(Host):
         visit.line("person", question)
         self.answering.begin(visit, question)
         self._stay()
+
+    def _heard_twice(self, question):  # type: (Text) -> bool
+        """Tell whether two recognisers have understood the same words."""
+        turn = self.answering.turn
+        if turn is None or self._loop.now() - turn.times["heard"] > TWICE_S:
+            return False
+        return alike(question, turn.question)
 
     def _stop(self):  # type: () -> None
         self.answering.stop()
@@ -238,7 +255,9 @@ class Conversation(Host):
         turn.reported = True
         self.finished(turn)
         visit = self.visit
-        if visit is None or turn is not self.answering.turn or not turn.sentences or turn.failed:
+        if visit is None or turn is not self.answering.turn:
+            return
+        if turn.failed or not turn.sentences:
             return
         visit.answers += 1
         stranger = visit.user and not visit.kept and not visit.asked_consent
@@ -251,8 +270,8 @@ class Conversation(Host):
 
         def woken(_, error):  # type: (Any, Optional[BrainError]) -> None
             unknown = error is not None and error.code in ("unknown_user", "picture_needed")
-            if unknown and visit.user == user and not visit.over:
-                visit.user, visit.kept = "", False
+            if unknown and visit is self.visit and visit.user == user:
+                self.lost_sight()
                 self.look()
 
         self._brain.wake(user, woken)

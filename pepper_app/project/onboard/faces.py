@@ -11,7 +11,7 @@ import logging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, Optional, Text
+    from typing import Any, Callable, List, Optional, Set, Text
 
     from .loop import Loop
     from .naoqi import Robot
@@ -37,6 +37,9 @@ class Faces(object):
         self._loop, self._robot = loop, robot
         self._waiting = []  # type: List[Callable[[Text], Any]]
         self._known = 0
+        self._learning = ""
+        self._unwanted = set()  # type: Set[Text]
+        """Who was forgotten while their face was being learnt."""
         robot.call(FACES, "subscribe", NAME)
         self._count()
 
@@ -62,16 +65,23 @@ class Faces(object):
 
     def learn(self, label):  # type: (Text) -> None
         """Learn the face that is nearest; it takes some seconds, and may fail."""
+        self._learning = label
 
         def learnt(well, error):  # type: (Any, Optional[RobotError]) -> None
             _LOG.info("a face was %s", "learnt" if well is True else "not learnt: %s" % error)
+            self._learning = ""
             self._count()
+            if label in self._unwanted:
+                self._unwanted.discard(label)
+                self.forget(label)
 
         self._robot.begin(learnt, FACES, "learnFace", label)
 
     def forget(self, label, done=None):
         # type: (Text, Optional[Callable[[Any, Optional[RobotError]], Any]]) -> None
         """Forget a face; it is no error when there is none."""
+        if label == self._learning:
+            self._unwanted.add(label)
 
         def forgotten(_, error):  # type: (Any, Optional[RobotError]) -> None
             self._count()

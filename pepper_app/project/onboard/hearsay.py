@@ -28,6 +28,11 @@ def own_voice(heard, said):  # type: (Text, Text) -> bool
     return _common(theirs, ours) >= ALIKE * len(theirs)
 
 
+def alike(first, second):  # type: (Text, Text) -> bool
+    """Tell whether two recognisers have heard the same."""
+    return own_voice(first, second) and own_voice(second, first)
+
+
 def contains(said, phrases):  # type: (Text, Iterable[Text]) -> bool
     """Tell whether one of these phrases is being said."""
     words = " %s " % " ".join(_words(said))

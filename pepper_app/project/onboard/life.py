@@ -239,7 +239,7 @@ class Life(object):
         seconds = dict((name, round(at - heard, 3)) for name, at in turn.times.items())
         told = {
             "turn": turn.id,
-            "outcome": "failed" if turn.failed else "answered" if turn.sentences else "stopped",
+            "outcome": _outcome(turn),
             "sentences": turn.sentences,
             "tries": turn.tries,
             "seconds": seconds,
@@ -257,3 +257,9 @@ class Life(object):
         if name == self._qi.name:
             self._qi.left()
         self.brain.left(name)
+
+
+def _outcome(turn):  # type: (Turn) -> Text
+    if turn.failed:
+        return "failed"
+    return "answered" if turn.sentences and not turn.stopped else "stopped"

@@ -42,7 +42,7 @@ class Turn(object):
         self.sentences = 0
         self.over = False
         """Whether nothing more will come; it may still be being said."""
-        self.failed = False
+        self.failed = self.stopped = False
         self.reported = False
         self.told = set()  # type: set[Text]
         """What the robot has said of its own accord meanwhile."""
