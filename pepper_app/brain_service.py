@@ -8,6 +8,7 @@ that none holds up another, and so that a mistake of ours ends there and not at 
     prepare(picture) -> user                      identify(picture) -> {kind, name, similarity}
     prepareAs(user, picture) -> user              forget(user)
     prepareUser(user)                             cancel(turn) -> bool, cancelAll() -> int
+    remember(user, how[, keeps, days])            about(user) -> what `GET /v1/users/ID` gives
     ping() -> True                                where "picture" is one raw JPEG, PNG or WebP, or
                                                   a frame: width, height, colorSpace, raw pixels
     signals token(turn, text), sentence(turn, text), answered(turn, text),
@@ -25,7 +26,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Final
 
-from uservlm.pepper_app.arguments import optional, picture, text
+from uservlm.pepper_app.arguments import consent, optional, picture, text
 from uservlm.pepper_app.service import Method, Reply, Service, Value
 from uservlm.runtime.errors import RequestError, UserVLMError
 from uservlm.runtime.server.brain import Brain
@@ -72,6 +73,9 @@ class BrainService:
             method("ask", "ss", "s", asked(_of_user), "question, user -> answer"),
             method("ask", "sss", "s", asked(_of_user), "question, user, turn -> answer"),
             method("prepareUser", "s", "v", done(self._prepare_user), "user"),
+            method("remember", "ss", "v", done(self._remember), "user, how they agreed"),
+            method("remember", "sssd", "v", done(self._remember), "user, how, keeps, days"),
+            method("about", "s", "{sm}", done(self._about), "user -> what is known of them"),
             method("forget", "s", "v", done(self._forget), "user"),
             method("cancel", "s", "b", done(self._cancel), "turn -> whether it was under way"),
             method("cancelAll", "", "i", done(self._cancel_all), "-> how many turns there were"),
@@ -124,7 +128,7 @@ class BrainService:
             try:
                 done = self._pool.submit(counted, reply, *arguments)
             except RuntimeError:  # closed meanwhile
-                reply.error(_said(fault_of(DrainingError("the door is closed"))))
+                reply.error(said(fault_of(DrainingError("the door is closed"))))
             else:
                 done.add_done_callback(partial(self._settle, reply))
 
@@ -136,10 +140,10 @@ class BrainService:
             return  # by `close`: the caller hears that the connection is gone
         error = done.exception()
         if isinstance(error, UserVLMError):
-            reply.error(_said(self._brain.fault(error)))
+            reply.error(said(self._brain.fault(error)))
         elif error is not None:
             _LOG.error("a call failed: %s", error, exc_info=error)
-            reply.error(_said(INTERNAL))
+            reply.error(said(INTERNAL))
 
     def _prepare(self, *of_picture: Value) -> str:
         return self._brain.encode(picture(*of_picture)).id
@@ -149,6 +153,14 @@ class BrainService:
 
     def _prepare_user(self, user: Value) -> None:
         self._brain.prepare(text(user, "user"))
+
+    def _remember(
+        self, user: Value, how: Value, keeps: Value = "embedding", days: Value = 0
+    ) -> None:
+        self._brain.remember(text(user, "user"), consent(how, keeps, days))
+
+    def _about(self, user: Value) -> dict[str, Value]:
+        return self._brain.user(text(user, "user")).record()
 
     def _identify(self, *of_picture: Value) -> dict[str, Value]:
         found = self._brain.identify(picture(*of_picture))
@@ -192,7 +204,7 @@ class _Hearing:
     def failed(self, turn: Turn, fault: Fault) -> None:
         """See `turn.Listener`."""
         self._emit("failed", turn.id, fault.code, fault.message)
-        self._reply.error(_said(fault))
+        self._reply.error(said(fault))
 
 
 def _of_user(question: Value, user: Value, turn: Value = "") -> Question:
@@ -222,5 +234,6 @@ def _pong(reply: Reply, *_: Value) -> None:
     reply.value(True)
 
 
-def _said(fault: Fault) -> str:
+def said(fault: Fault) -> str:
+    """Give a fault as a caller of this door hears it."""
     return f"{fault.code}: {fault.message}"

@@ -1,4 +1,4 @@
-"""The qi door: a brain as the service `UserVLM` in the robot's own directory.
+"""The qi door: a brain as the service `UserVLM` in the robot's own directory, its ears beside it.
 
 Owns: which parts make up the door, and that the brain shows its health. Knows nothing of what they
 do. Where libqi is missing the door says so and stays shut; the brain answers over HTTP anyway.
@@ -9,12 +9,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from uservlm.pepper_app import brain_service, ears_service
 from uservlm.pepper_app.brain_service import BrainService
+from uservlm.pepper_app.ears_service import EarsService
 from uservlm.pepper_app.qi_keeper import FIRST_PAUSE_S, Keeper
 from uservlm.pepper_app.qi_session import open_session
 from uservlm.pepper_app.robot import Login, read_password, robot_at
 from uservlm.pepper_app.service import Connect
 from uservlm.runtime.server.brain import Brain
+from uservlm.runtime.server.ears import Ears
 
 __all__ = ["Login", "QiDoor", "open_qi_door", "read_password"]
 
@@ -23,7 +26,11 @@ class QiDoor:
     """Open until it is closed, whether the robot is there or not; close it before the brain."""
 
     def __init__(
-        self, brain: Brain, connect: Connect, first_pause_s: float = FIRST_PAUSE_S
+        self,
+        brain: Brain,
+        connect: Connect,
+        first_pause_s: float = FIRST_PAUSE_S,
+        ears: Ears | None = None,
     ) -> None:
         """Begin to look for the robot; waits for nothing.
 
@@ -31,10 +38,15 @@ class QiDoor:
             brain: answers, and is told how the door is.
             connect: opens a session with the robot.
             first_pause_s: see `Keeper`.
+            ears: offered too, if there are any.
         """
-        self._service = BrainService(brain, self._emit)
+        self._service = BrainService(brain, partial(self._emit, brain_service.NAME))
+        self._ears = EarsService(ears, partial(self._emit, ears_service.NAME)) if ears else None
+        services = [self._service.declare()]
+        if self._ears is not None:
+            services.append(self._ears.declare())
         self._keeper = Keeper(
-            self._service.declare(),
+            services,
             connect,
             partial(brain.door, "qi"),
             self._hang_up,
@@ -45,31 +57,38 @@ class QiDoor:
         self._keeper.start()
 
     def close(self) -> None:
-        """Withdraw the service; returns within two seconds."""
+        """Withdraw the services; returns within two seconds."""
         self._leave()
         self._keeper.close()
         self._service.close()
+        if self._ears is not None:
+            self._ears.drop()
 
-    def _emit(self, signal: str, *texts: str) -> None:
-        self._keeper.emit(signal, *texts)
+    def _emit(self, service: str, signal: str, *texts: str) -> None:
+        self._keeper.emit(service, signal, *texts)
 
     def _hang_up(self) -> None:
-        """Nobody hears these turns any more."""
+        """Nobody hears these turns any more, and nobody's sound comes."""
         self._brain.cancel_all("qi")
+        if self._ears is not None:
+            self._ears.drop()
 
     def _watch(self, *_: Any) -> None:
         self._keeper.refresh()
 
 
-def open_qi_door(brain: Brain, url: str, login: Login | None = None) -> QiDoor:
+def open_qi_door(
+    brain: Brain, url: str, login: Login | None = None, ears: Ears | None = None
+) -> QiDoor:
     """Offer a brain to a robot, now or as soon as it is there.
 
     Args:
         brain: answers.
         url: tcp://HOST[:9559], or tcps://HOST[:9503] for NAOqi 2.9.
         login: for tcps.
+        ears: to offer beside it.
 
     Raises:
         RequestError: no such address, or tcps without a password.
     """
-    return QiDoor(brain, partial(open_session, robot_at(url, login)))
+    return QiDoor(brain, partial(open_session, robot_at(url, login)), ears=ears)

@@ -1,4 +1,4 @@
-"""A service that is there whenever the robot is.
+"""Services that are there whenever the robot is.
 
 Owns: the thread that connects, registers and watches, and that builds all of it anew when the robot
 was away: after a restart of naoqi nothing old works, not even a session that connects again. Knows
@@ -8,7 +8,7 @@ nothing of libqi or of what is offered.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from threading import Event, Thread
 from typing import Final, Literal, TypeAlias
@@ -33,11 +33,11 @@ State: TypeAlias = Literal["off", "connecting", "open", "lost", "unavailable"]
 
 
 class Keeper:
-    """Keeps one service offered, until it is closed."""
+    """Keeps services offered, until it is closed."""
 
     def __init__(
         self,
-        service: Service,
+        services: Sequence[Service],
         connect: Connect,
         report: Callable[[State, str], None],
         ended: Callable[[], None] = lambda: None,
@@ -46,16 +46,16 @@ class Keeper:
         """Note what is kept; `start` begins.
 
         Args:
-            service: to offer.
+            services: to offer, in this order.
             connect: opens a session.
             report: told the state, and a sentence about it, whenever either changes.
             ended: called whenever callers have been cut off.
             first_pause_s: before the second try; doubled from one to the next.
         """
-        self._service, self._connect = service, connect
+        self._services, self._connect = services, connect
         self._report, self._ended = report, ended
         self._first_pause_s = first_pause_s
-        self._offered: Offered | None = None
+        self._offered: dict[str, Offered] = {}
         self._said: tuple[State, str] = ("connecting", "looking for the robot")
         self._closing, self._wake = Event(), Event()
         self._thread = Thread(target=self._run, name="qi-keeper", daemon=True)
@@ -64,9 +64,9 @@ class Keeper:
         """Look for the robot from now on; waits for nothing."""
         self._thread.start()
 
-    def emit(self, signal: str, *texts: str) -> None:
-        """Tell whoever listens; while the robot is away nobody does."""
-        offered = self._offered
+    def emit(self, service: str, signal: str, *texts: str) -> None:
+        """Tell whoever listens to a service; while the robot is away nobody does."""
+        offered = self._offered.get(service)
         if offered is not None:
             offered.emit(signal, *texts)
 
@@ -75,7 +75,7 @@ class Keeper:
         self._wake.set()
 
     def close(self) -> None:
-        """Withdraw the service and leave; returns within two seconds."""
+        """Withdraw the services and leave; returns within two seconds."""
         self._closing.set()
         self._wake.set()
         self._thread.join(CLOSE_S)
@@ -115,21 +115,23 @@ class Keeper:
             self._wake.set()
 
         with closing(self._connect(on_lost, self._closing)) as session:
-            self._offered = session.offer(self._service)
             try:
-                self._say("open", f"{self._service.name} at {session.listening}")
-                self._watch(self._offered, lost)
+                for service in self._services:
+                    self._offered = {**self._offered, service.name: session.offer(service)}
+                self._say("open", f"{' and '.join(self._offered)} at {session.listening}")
+                self._watch(lost)
             finally:
-                self._offered = None
+                self._offered = {}
                 self._ended()
         if not self._closing.is_set():
             self._say("lost", "the robot has gone: waiting until it is back")
 
-    def _watch(self, offered: Offered, lost: Event) -> None:
+    def _watch(self, lost: Event) -> None:
         while not (lost.is_set() or self._closing.is_set()):
             self._wake.wait()
             self._wake.clear()
-            offered.refresh()
+            for offered in self._offered.values():
+                offered.refresh()
             self._closing.wait(SHOWN_S)
 
     def _away(self, why: str) -> None:

@@ -40,7 +40,8 @@ class LibqiService:
             f"method{number}": _bound(method, library)
             for number, method in enumerate(service.methods)
         }
-        self.object = library.multiThreaded()(type(service.name, (), body))()
+        threads = library.singleThreaded if service.ordered else library.multiThreaded
+        self.object = threads()(type(service.name, (), body))()
         self._truths = {name: truth for name, (_, truth) in service.properties.items()}
         self._signals = {
             name: library.Signal(f"({carries})") for name, carries in service.signals.items()

@@ -66,6 +66,55 @@ def open_session(robot: Robot, lost: Callable[[], None], closing: Event) -> Libq
             session.close(_async=True).wait(int(LEAVE_S * 1000))
 
 
+def open_client(robot: Robot, closing: Event) -> LibqiClient:
+    """Connect to a robot to call its services, and to offer none.
+
+    Args:
+        robot: whose service directory.
+        closing: when set, give up.
+
+    Raises:
+        NoLibraryError: no libqi here.
+        RobotError: nobody there, refused, or given up.
+    """
+    session = load_library().Session()
+    made = LibqiClient(session, closing)
+    try:
+        _connect(session, robot, closing)
+    except RobotError:
+        made.close()
+        raise
+    return made
+
+
+class LibqiClient:
+    """Calls what a robot offers."""
+
+    def __init__(self, session: qi.Session, closing: Event) -> None:
+        self._session, self._closing = session, closing
+
+    def call(
+        self, service: str, method: str, *arguments: Value, seconds: float = ANSWER_S
+    ) -> Value:
+        """Call a method, and wait for what it answers.
+
+        Raises:
+            RobotError: there is none, it failed, took too long, or we are being closed.
+        """
+        future = self._session.service(service, _async=True)
+        proxy = await_answer(future, ANSWER_S, service, self._closing)
+        name = f"{service}.{method}"
+        try:
+            future = getattr(proxy, method)(*arguments, _async=True)
+        except AttributeError as error:
+            raise RobotError(f"the robot has no {name}") from error
+        return await_answer(future, seconds, name, self._closing)
+
+    def close(self) -> None:
+        """Leave; returns within a second."""
+        self._session.close(_async=True).wait(int(LEAVE_S * 1000))
+
+
 class LibqiSession:
     """`service.Session` with libqi."""
 

@@ -67,6 +67,9 @@ class Service:
     properties: Mapping[str, tuple[str, Callable[[], Value]]] = field(default_factory=dict)
     """Signature and truth of each by its name. What is offered shows the truth, also again after
     somebody else has set it; nothing is ever read from it."""
+    ordered: bool = False
+    """Calls are handed over one by one, as they came, so that none may take long; else several at
+    once."""
 
 
 class Offered(Protocol):

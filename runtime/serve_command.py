@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uservlm.runtime.engine_options import add_engine_options, load
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from uservlm.runtime.server.access import Door
     from uservlm.runtime.server.brain import Brain
+    from uservlm.runtime.server.ears import Ears
     from uservlm.runtime.server.turn import Turn
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -48,6 +50,7 @@ def add_parser(commands: Commands) -> None:
     add("--robot", metavar="URL", help="tcp://pepper.local:9559, or tcps://…:9503 for NAOqi 2.9")
     add("--robot-user", metavar="NAME", default="nao", help="for tcps; default: %(default)s")
     add("--robot-password-file", metavar="FILE", help="default: USERVLM_ROBOT_PASSWORD")
+    add("--hear", metavar="FOLDER", help="streaming speech model; asks for uservlm[speech]")
     add_engine_options(parser)
     add("--log-questions", action="store_true", help="write questions and answers to the log")
     add("--no-verify", dest="verify", action="store_false", help="skip the SHA-256 of the files")
@@ -70,6 +73,7 @@ def serve(options: argparse.Namespace) -> None:
     with ExitStack() as opened:
         listening = opened.enter_context(serving.listen(options.host, options.port))
         door = _door(options, listening)
+        ears = _ears(options, door, opened)
         vlm = opened.enter_context(load(options, users_folder(options.users)))
         metrics = Metrics()
         ended = partial(_note, metrics.turn) if options.log_questions else metrics.turn
@@ -80,11 +84,11 @@ def serve(options: argparse.Namespace) -> None:
         served = Served(
             manifest.source.model.rpartition("/")[2], tuple(manifest.adapters), int(time.time())
         )
-        http = open_http_door(brain, served, door, metrics)
+        http = open_http_door(brain, served, door, metrics, ears)
         address = serving.address_of(listening)
         brain.door("http", "open", address)
         if options.robot is not None:
-            _open_robot(options, brain, opened)
+            _open_robot(options, brain, ears, opened)
         print(
             f"uservlm: serving {served.name} on http://{address} (open it for the page)",
             file=sys.stderr,
@@ -113,8 +117,22 @@ def _door(options: argparse.Namespace, listening: socket.socket) -> Door:
     return access.Door(token, None, Limits())
 
 
-def _open_robot(options: argparse.Namespace, brain: Brain, opened: ExitStack) -> None:
+def _ears(options: argparse.Namespace, door: Door, opened: ExitStack) -> Ears | None:
+    """Open ears, before anything that takes longer."""
+    if options.hear is None:
+        return None
+    from uservlm.runtime.server.ears import Ears
+
+    ears = Ears.open(Path(options.hear), door.limits)
+    opened.callback(ears.close)
+    print(f"uservlm: hearing with the {ears.kind} in {options.hear}", file=sys.stderr)
+    return ears
+
+
+def _open_robot(
+    options: argparse.Namespace, brain: Brain, ears: Ears | None, opened: ExitStack
+) -> None:
     from uservlm.pepper_app.qi_door import Login, open_qi_door, read_password
 
     login = Login(options.robot_user, read_password(options.robot_password_file))
-    opened.callback(open_qi_door(brain, options.robot, login).close)
+    opened.callback(open_qi_door(brain, options.robot, login, ears).close)

@@ -104,14 +104,24 @@ class UserStore:
         if not name.strip():
             raise RequestError("a user's name is blank: give one")
         self._accepts(embedding)
-        if consent is not None and self._vault is None:
-            raise RequestError(
-                "consent is given, and there is no folder to keep users in: load with users=FOLDER"
-            )
+        self._check_saving(consent)
         with self._changing():
             self._write(name, embedding, consent)
             self._drop_vector(name)
             self._put(name, embedding)
+
+    def agree(self, name: str, consent: Consent) -> None:
+        """Keep somebody who is known already as they agree now; all at once with finding them.
+
+        Raises:
+            RequestError: there is no folder for users.
+            UnknownUserError, PictureNeededError: see `find`.
+            ConsentError: the consent has run out, or another process forgot them meanwhile.
+            StoreError: it cannot be written; who was in memory only still is.
+        """
+        self._check_saving(consent)
+        with self._changing():
+            self._write(name, self._found(name), consent)
 
     def find(self, name: str) -> UserEmbedding:
         """Give a user's embedding, from memory or from disk.
@@ -121,17 +131,7 @@ class UserStore:
             PictureNeededError: nothing that fits this bundle is kept of them but their name.
         """
         with self._changing():
-            profile = self._vault.profile(name) if self._vault else None
-            embedding = self._kept.get(name)
-            if self._stale(name, profile):
-                self._erase(name)
-                embedding = None
-            if embedding is None and profile is not None:
-                embedding = self._put(name, self._read(profile))
-                self._recorded[name] = profile.created
-            if embedding is None:
-                raise self._unknown(name)
-            return embedding
+            return self._found(name)
 
     def forget(self, name: str) -> None:
         """Let go of a user and of everything computed from their picture, in memory and on disk.
@@ -241,6 +241,26 @@ class UserStore:
                 with suppress(ConsentError):  # forgotten since it was asked for
                     self._vault.write(name, "state", fit, state.data, slot)
                     self._saved.add((name, owner))
+
+    def _found(self, name: str) -> UserEmbedding:
+        """Find a user while the store is held; see `find`."""
+        profile = self._vault.profile(name) if self._vault else None
+        embedding = self._kept.get(name)
+        if self._stale(name, profile):
+            self._erase(name)
+            embedding = None
+        if embedding is None and profile is not None:
+            embedding = self._put(name, self._read(profile))
+            self._recorded[name] = profile.created
+        if embedding is None:
+            raise self._unknown(name)
+        return embedding
+
+    def _check_saving(self, consent: Consent | None) -> None:
+        if consent is not None and self._vault is None:
+            raise RequestError(
+                "consent is given, and there is no folder to keep users in: load with users=FOLDER"
+            )
 
     def _open(self, name: str, owner: Owner) -> bytearray | None:
         if self._vault is None:

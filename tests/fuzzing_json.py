@@ -53,6 +53,7 @@ fields_of_chat: dict[str, st.SearchStrategy[Any]] = {
             "heard_s": st.floats(0, 4000) | odd_json,
             "turn": st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True) | odd_json,
             "door": st.sampled_from(["http", "page", "qi"]) | odd_json,
+            "pieces": st.sampled_from(["tokens", "sentences", "sentences"]) | odd_json,
             "odd": odd_json,
         },
     ),

@@ -188,11 +188,14 @@ def anything() -> st.SearchStrategy[tuple[str, list[Any]]]:
         "t": st.sampled_from(["turn-1", "", "not an id"]) | text,
         "n": st.integers(1, 3) | number,
         "c": st.sampled_from([0, 9, 11, 13]) | number,
+        "h": st.just("said yes") | text,
+        "k": st.sampled_from(["profile", "embedding", "state"]) | text,
+        "d": st.sampled_from([0, 0.5, 30]) | number | st.floats(),
         "r": raw,
     }
     forms = """ask qu, ask qut, askAbout qr, askAbout qrt, askAbout qnncr, askAbout qnncrt,
         prepare r, prepare nncr, prepareAs ur, prepareAs unncr, prepareUser u, identify r,
-        identify nncr, forget u, cancel t, cancelAll, ping"""
+        identify nncr, remember uh, remember uhkd, about u, forget u, cancel t, cancelAll, ping"""
 
     def mostly(this: Any, other: Any) -> Any:
         return st.integers(0, 9).flatmap(lambda lot: this if lot else other)

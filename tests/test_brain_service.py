@@ -67,7 +67,7 @@ def test_what_a_library_raises_costs_a_try_and_not_the_door(
 
     said: list[tuple[str, str]] = []
     keeper = Keeper(
-        Service("UserVLM"), connect, lambda *state: said.append(state), first_pause_s=0.01
+        [Service("UserVLM")], connect, lambda *state: said.append(state), first_pause_s=0.01
     )
     with caplog.at_level(logging.ERROR):
         keeper.start()

@@ -12,7 +12,9 @@ import pytest
 from openai.types.chat import ChatCompletionUserMessageParam
 from serving import Serving, data_url, serving
 
+from uservlm.models.demo import QUESTIONS
 from uservlm.runtime import GenerationOptions, UserVLM
+from uservlm.runtime.server.sentences import Sentences
 
 CALL = "How do I make a video call?"
 
@@ -76,6 +78,44 @@ def test_a_stream_gives_the_same_in_pieces_and_its_usage(
     assert sum(bool(piece) for piece in pieces) > 5
     assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
     assert chunks[-1].usage is not None and chunks[-1].usage.completion_tokens > 5
+
+
+def test_a_stream_by_sentences_gives_each_whole_and_ends_as_any_other(
+    client: openai.OpenAI, pictures: Path
+) -> None:
+    def ask(pieces: str, **more: Any) -> tuple[list[str], list[Any]]:
+        chunks = list(
+            client.chat.completions.create(
+                model="pocket",
+                messages=[seen(QUESTIONS[1], pictures / "grace.png")],
+                stream=True,
+                stream_options={"include_usage": True},
+                extra_body={"uservlm": {"pieces": pieces}},
+                **more,
+            )
+        )
+        deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+        assert deltas[0].role == "assistant"
+        return [delta.content for delta in deltas if delta.content], chunks
+
+    said, chunks = ask("sentences")
+    tokens, others = ask("tokens")
+    whole, answer = Sentences(), "".join(tokens)
+    assert said == whole.add(answer) + whole.finish() and len(said) > 1
+    assert " ".join(said) == answer
+    assert chunks[-1].usage == others[-1].usage
+    assert chunks[-2].choices[0].finish_reason == others[-2].choices[0].finish_reason == "stop"
+    stop = said[1][3:9]
+    cut, _ = ask("sentences", stop=[stop])
+    assert cut[0] == said[0] and " ".join(cut) == answer.partition(stop)[0].strip()
+
+
+def test_a_whole_answer_is_whole_however_its_pieces_are_wanted(
+    brain: Serving, pictures: Path, answers: dict[str, str]
+) -> None:
+    brain.encode(pictures / "sam.png", user="sam")
+    done = brain.ask(CALL, user="sam", uservlm={"pieces": "sentences"}).json()
+    assert done["choices"][0]["message"]["content"] == answers["sam"]
 
 
 def test_a_kept_user_is_answered_from_the_cache(
@@ -181,6 +221,8 @@ def test_models_are_listed_and_another_one_is_unknown(
         ({"response_format": {"type": "json_object"}}, 400, "invalid_request"),
         ({"max_tokens": 5, "max_completion_tokens": 6}, 400, "bad_request"),
         ({"uservlm": {"turn": "a/b"}}, 400, "invalid_request"),
+        ({"uservlm": {"turn": "a\n"}}, 400, "invalid_request"),
+        ({"uservlm": {"pieces": "words"}}, 400, "invalid_request"),
         ({"user": "grace", "content": " \n"}, 400, "bad_question"),
         ({"user": "grace", "content": "why? " * 1000}, 400, "bad_question"),
         ({"content": [{"type": "input_audio"}]}, 400, "invalid_request"),

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
+from qi_bus import wait_for
 from serving import Serving, data_url, events, serving
 
 from uservlm.runtime import Consent, UserVLM
@@ -68,7 +69,49 @@ def test_who_agrees_is_kept_on_disk_as_they_agreed(
     assert {path.name for path in (folder / "people").iterdir()} <= {"key", "check"}
 
 
-@pytest.mark.parametrize("name", ["a/b", "Zoë Müller", "50% ?#&", "...", "日本"])
+def test_a_guest_agrees_after_the_look_and_keeps_their_id(
+    brain: Serving, pictures: Path, folder: Path
+) -> None:
+    guest = brain.encode(pictures / "grace.png")
+    address = f"/v1/users/{guest['id']}"
+    agreed = {"how": "touched yes on the tablet", "keeps": "state", "days": 7}
+    kept = brain.client.post(f"{address}/consent", json=agreed).json()
+    assert kept["id"] == guest["id"] and kept["bytes"]["disk"] > 0
+    assert {key: kept["consent"][key] for key in agreed} == agreed
+    wait_for(lambda: brain.client.get(address).json()["bytes"]["disk"] > kept["bytes"]["disk"])
+    done = brain.ask(CALL, user=guest["id"]).json()
+    assert done["uservlm"]["vision_runs"] == 0, "nobody looked again"
+    less = brain.client.post(f"{address}/consent", json={"how": "not so much", "keeps": "profile"})
+    assert less.json()["bytes"]["disk"] < kept["bytes"]["disk"] and less.json()["expires"]
+    assert brain.client.delete(address).status_code == 204
+    assert {path.name for path in (folder / "people").iterdir()} <= {"key", "check"}
+
+
+@pytest.mark.parametrize(
+    ("name", "agreed", "status", "code"),
+    [
+        ("sam", {}, 400, "invalid_request"),
+        ("sam", {"how": " "}, 400, "invalid_request"),
+        ("sam", {"how": "yes " * 251}, 400, "invalid_request"),
+        ("sam", {"how": "said yes", "keeps": "all"}, 400, "invalid_request"),
+        ("sam", {"how": "said yes", "days": 0}, 400, "invalid_request"),
+        ("sam", {"how": "said yes", "image": "x"}, 400, "invalid_request"),
+        ("nobody", {"how": "said yes"}, 404, "unknown_user"),
+        ("%00", {"how": "said yes"}, 400, "bad_request"),
+        ("sam/x", {"how": "said yes"}, 404, "unknown_user"),
+    ],
+)
+def test_who_is_unknown_or_agrees_to_something_odd_is_not_kept(
+    brain: Serving, pictures: Path, name: str, agreed: dict[str, Any], status: int, code: str
+) -> None:
+    brain.encode(pictures / "sam.png", user="sam")
+    refused = brain.client.post(f"/v1/users/{name}/consent", json=agreed)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
+    (sam,) = brain.client.get("/v1/users").json()["data"]
+    assert sam["consent"] is None and sam["bytes"]["disk"] == 0
+
+
+@pytest.mark.parametrize("name", ["a/b", "a/consent", "Zoë Müller", "50% ?#&", "...", "日本"])
 def test_a_name_may_hold_what_an_address_cannot(brain: Serving, pictures: Path, name: str) -> None:
     brain.encode(pictures / "sam.png", user=name)
     address = f"/v1/users/{quote(name, safe='')}"

@@ -65,5 +65,5 @@ def test_it_names_every_route(pocket_bundle: Path, tmp_path: Path) -> None:
         paths = brain.client.get("/openapi.json").json()["paths"]
     for path in paths:
         shown = path.replace("{user}", "ID").replace("{turn}", "TURN")
-        shown = shown.replace("{model}", "NAME")
+        shown = shown.replace("{model}", "NAME").replace("{session}", "SESSION")
         assert shown in PAGE or shown == "/v1/chat/completions", path

@@ -24,7 +24,7 @@ from uservlm.runtime.errors import BusyError, UnknownUserError, UserVLMError
 from uservlm.runtime.identity import Identification
 from uservlm.runtime.image import Picture
 from uservlm.runtime.profiles import Consent
-from uservlm.runtime.server.checks import check_question, check_user
+from uservlm.runtime.server.checks import check_consent, check_question, check_user
 from uservlm.runtime.server.faults import DrainingError, Fault, UnknownTurnError, fault_of
 from uservlm.runtime.server.hub import Hub
 from uservlm.runtime.server.limits import Limits
@@ -116,6 +116,7 @@ class Brain:
         name = user if user is not None else f"guest-{secrets.token_hex(4)}"
         with self._work():
             check_user(name, self.limits)
+            check_consent(consent, self.limits)
             check_picture(image, self.limits)
             with self._one_picture:
                 embedding = self.vlm.encode(image)
@@ -124,6 +125,27 @@ class Brain:
             self.scene.show(image, name, told=user is not None)
             self._prepare(name)
             kept = self._still(name)
+        self.tell_users()
+        return kept
+
+    def remember(self, user: str, consent: Consent) -> UserInfo:
+        """Keep somebody who was looked at before as they agree now, under the same id.
+
+        Args:
+            user: a guest from `encode`, or anybody who is known.
+            consent: what they agreed to; less than before removes what it does not cover.
+
+        Raises:
+            DrainingError, BusyError: not now.
+            UserVLMError: see `UserStore.agree`.
+        """
+        with self._work():
+            check_user(user, self.limits)
+            check_consent(consent, self.limits)
+            self.vlm.users.agree(user, consent)
+            self._times.note(user)
+            self._prepare(user)
+            kept = self._still(user)
         self.tell_users()
         return kept
 

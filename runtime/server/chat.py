@@ -94,6 +94,11 @@ def unread(form: ChatRequest) -> int:
     return len(form.messages) - 1
 
 
+def by_sentence(form: ChatRequest) -> bool:
+    """Whether a stream is wanted in whole sentences."""
+    return form.uservlm is not None and form.uservlm.pieces == "sentences"
+
+
 def completion(turn: Turn, model: str, created: int, skipped: int) -> Completion:
     """Give a whole answer."""
     assert turn.usage is not None  # it was answered

@@ -23,6 +23,7 @@ from uservlm.runtime.server.faults import UnknownModelError
 from uservlm.runtime.server.feed import Event, Feed, heard_by
 from uservlm.runtime.server.forms import ChatRequest, Completion, ModelCard, Models
 from uservlm.runtime.server.responses import EVENT_STREAM, fault_response, server_sent
+from uservlm.runtime.server.sentences import Sentences
 from uservlm.runtime.server.turn import Turn
 
 
@@ -106,6 +107,14 @@ async def _events(answer: _Answer) -> AsyncGenerator[Event, None]:
             yield event
 
 
+def _pieces(event: Event, sentences: Sentences | None) -> list[str]:
+    """Give what a client is sent of an event: the text as it came, or the sentences it ended."""
+    if sentences is None:
+        return [event.text] if event.text else []
+    whole = sentences.add(event.text)
+    return whole + sentences.finish() if event.ended and event.fault is None else whole
+
+
 async def _server_sent(
     answer: _Answer, first: Event, rest: AsyncGenerator[Event, None]
 ) -> AsyncIterator[str]:
@@ -114,12 +123,18 @@ async def _server_sent(
     def piece(delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
         return chat.chunk(answer.turn, answer.model, answer.created, delta, finish)
 
+    sentences = Sentences() if chat.by_sentence(answer.form) else None
     async with aclosing(rest):
-        yield server_sent(piece({"role": "assistant", "content": first.text}))
+        if sentences is None:
+            yield server_sent(piece({"role": "assistant", "content": first.text}))
+        else:
+            yield server_sent(piece({"role": "assistant"}))
+            for text in _pieces(first, sentences):
+                yield server_sent(piece({"content": text}))
         last = first
         async for last in rest:
-            if last.text:
-                yield server_sent(piece({"content": last.text}))
+            for text in _pieces(last, sentences):
+                yield server_sent(piece({"content": text}))
     if last.fault is not None:
         yield server_sent(error_body(last.fault))
         return

@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 from uservlm.runtime.errors import QuestionError, RequestError
+from uservlm.runtime.profiles import Consent
 from uservlm.runtime.server.limits import Limits
 from uservlm.runtime.server.pictures import check_picture
 from uservlm.runtime.server.turn import Question
@@ -54,3 +55,13 @@ def check_user(name: str, limits: Limits) -> None:
         raise RequestError(f"a user's id has at most {limits.name_bytes} bytes")
     if not name.strip() or not name.isprintable() or name in (".", ".."):
         raise RequestError("a user's id is printable text, not blank, and neither . nor ..")
+
+
+def check_consent(consent: Consent | None, limits: Limits) -> None:
+    """Refuse a consent whose words are too many.
+
+    Raises:
+        RequestError: they are.
+    """
+    if consent is not None and len(consent.how) > limits.how_characters:
+        raise RequestError(f"how: say it in at most {limits.how_characters:,} characters")

@@ -28,6 +28,14 @@ class TurnTakenError(errors.UserVLMError):
     """A turn of that id is waiting or running already."""
 
 
+class NoEarsError(errors.UserVLMError):
+    """A client wants to be heard by a brain without ears."""
+
+
+class SoundError(errors.RequestError):
+    """What a client sends is no sound, or too much at once."""
+
+
 class UnknownModelError(errors.UserVLMError):
     """A client asks for a model that is not served here."""
 
@@ -91,6 +99,10 @@ _RULES: Final[dict[type[BaseException], _Rule]] = {
     UnknownModelError: _Rule(
         "model_not_found", 404, "no such model is served here: GET /v1/models lists them"
     ),
+    NoEarsError: _Rule(
+        "no_ears", 404, "this brain hears nothing: start it with --hear and a speech model"
+    ),
+    SoundError: _Rule("bad_sound", 400),
     DrainingError: _Rule("draining", 503, _STOPPING),
     errors.StoreError: _Rule(
         "store_failed", 500, "the users' folder cannot be used: the server's log says why"

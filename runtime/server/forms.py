@@ -1,7 +1,8 @@
 """What requests and responses look like: the shapes behind the OpenAPI description.
 
-Owns: the fields of our own API and of the part of OpenAI's chat completions that one picture and
-one question can answer. Knows nothing of routes or engines.
+Owns: the fields of the part of OpenAI's chat completions that one picture and one question can
+answer, of errors, and what all forms have in common. Knows nothing of routes or engines, nor of our
+own API (`our_forms.py`).
 
 Fields that would change an answer and cannot be honoured (tools, several choices, log
 probabilities, penalties by count) are refused by name. Others that OpenAI's clients send are let
@@ -14,12 +15,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from uservlm.runtime.profiles import LONGEST, YEAR, Keeps
 from uservlm.runtime.server.limits import Limits
 
 LIMITS = Limits()
 """The figures that a description can name; a brain with others refuses by its own."""
 
+TURN_ID = r"^[A-Za-z0-9_-]{1,64}$"
+"""An id of a client's own."""
 DataUrl = Annotated[
     str,
     StringConstraints(pattern=r"^(?i:data:image/(jpeg|jpg|png|webp)(;[\w=.-]+)*;base64,)"),
@@ -103,8 +105,10 @@ class Ours(OurForm):
     attention: Literal["auto", "exact", "resident"] | None = None
     deadline_s: Annotated[float, Field(gt=0, le=LIMITS.deadline_s)] | None = None
     heard_s: Annotated[float, Field(ge=0, le=3600)] = 0.0
-    turn: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}\z")] | None = None
+    turn: Annotated[str, StringConstraints(pattern=TURN_ID)] | None = None
     door: Literal["http", "page"] = "http"
+    pieces: Literal["tokens", "sentences"] = "tokens"
+    """Of a stream: as they are made, or whole sentences without the space around them."""
 
 
 class ChatRequest(Form):
@@ -196,101 +200,6 @@ class Models(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[ModelCard]
-
-
-class ConsentForm(OurForm):
-    """What somebody agreed to, now."""
-
-    how: Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=r"\S")]
-    """How they said so, in words: it is recorded."""
-    keeps: Keeps = "embedding"
-    days: Annotated[float, Field(gt=0, le=LONGEST)] | None = YEAR
-    """None: until they are forgotten."""
-
-
-class EncodeRequest(OurForm):
-    """Look at somebody and keep them, in memory unless they agreed to more."""
-
-    image: DataUrl
-    user: UserId | None = None
-    """None: a guest's id is made."""
-    consent: ConsentForm | None = None
-
-
-class IdentifyRequest(OurForm):
-    """Find out who is in view."""
-
-    image: DataUrl
-
-
-class Found(BaseModel):
-    """Who is in view, as far as it can be told."""
-
-    kind: Literal["known", "new", "unsure"]
-    name: str | None
-    similarity: float | None
-
-
-class Sizes(BaseModel):
-    """In bytes."""
-
-    embedding: int
-    cells: int
-    disk: int
-
-
-class ConsentShown(BaseModel):
-    """What somebody agreed to."""
-
-    how: str
-    given: str
-    keeps: Keeps
-    days: float | None
-
-
-class UserShown(BaseModel):
-    """Somebody who is kept; times in ISO 8601."""
-
-    id: str
-    in_memory: bool
-    resident: bool
-    bytes: Sizes
-    since: str | None
-    seen: str | None
-    consent: ConsentShown | None
-    expires: str | None
-
-
-class UserList(BaseModel):
-    """Everybody who is kept."""
-
-    object: Literal["list"] = "list"
-    data: list[UserShown]
-
-
-class Cancelled(BaseModel):
-    """A turn that was told to end."""
-
-    id: str
-    cancelled: bool = True
-
-
-class CancelledAll(BaseModel):
-    """How many turns were told to end."""
-
-    cancelled: int
-
-
-class ForgottenAll(BaseModel):
-    """How many people were erased."""
-
-    forgotten: int
-
-
-class Health(BaseModel):
-    """That the server lives."""
-
-    status: Literal["ok", "draining"]
 
 
 class ErrorDetail(BaseModel):

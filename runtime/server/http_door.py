@@ -18,11 +18,13 @@ from fastapi import FastAPI
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Scope
 
-from uservlm.runtime.server import chat_routes, page_routes, users_routes
+from uservlm.runtime.server import chat_routes, hearing_routes, page_routes, users_routes
 from uservlm.runtime.server.access import Door, Gate
 from uservlm.runtime.server.brain import Brain
 from uservlm.runtime.server.chat import Served
+from uservlm.runtime.server.ears import Ears
 from uservlm.runtime.server.forms import ErrorBody
+from uservlm.runtime.server.hearing import Hearing
 from uservlm.runtime.server.metrics import Metrics
 from uservlm.runtime.server.pages import Pages
 from uservlm.runtime.server.responses import add_handlers
@@ -44,7 +46,9 @@ class HttpDoor:
     pages: Pages
 
 
-def open_http_door(brain: Brain, served: Served, door: Door, metrics: Metrics) -> HttpDoor:
+def open_http_door(
+    brain: Brain, served: Served, door: Door, metrics: Metrics, ears: Ears | None = None
+) -> HttpDoor:
     """Make the application; call it on the thread of its event loop."""
     pages = Pages(brain, served)
 
@@ -69,6 +73,7 @@ def open_http_door(brain: Brain, served: Served, door: Door, metrics: Metrics) -
     add_handlers(app, brain)
     app.include_router(chat_routes.routes(brain, served))
     app.include_router(users_routes.routes(brain))
+    app.include_router(hearing_routes.routes(Hearing(ears, brain.limits)))
     app.include_router(page_routes.routes(brain, pages, metrics))
 
     def done(scope: Scope, status: int, seconds: float) -> None:

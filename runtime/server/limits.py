@@ -26,6 +26,8 @@ class Limits:
     question_characters: int = 4_000
     name_bytes: int = 256
     """Of a user's id."""
+    how_characters: int = 1_000
+    """Of how somebody agreed to be kept."""
     answer_tokens: int = 1_024
     stops: int = 4
     waiting: int = MAX_WAITING
@@ -40,6 +42,14 @@ class Limits:
     """Pages open at once."""
     remembered_turns: int = 50
     """Turns the page can look back on; in memory only."""
+    listenings: int = 8
+    """Speakers that are listened to at once."""
+    listening_s: float = 30.0
+    """How long one is waited for of whom no sound comes."""
+    sound_bytes: int = 2**16
+    """Of one piece of sound: 2 s."""
+    unheard_bytes: int = 5 * 32_000
+    """Of one speaker's sound that waits to be decoded: 5 s."""
     unseen_s: float = 3_600.0
     """How long somebody who agreed to nothing stays in memory after they were last seen."""
     view_s: float = 120.0

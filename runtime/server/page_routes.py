@@ -20,8 +20,8 @@ from starlette.exceptions import HTTPException
 
 from uservlm.runtime.errors import ImageError
 from uservlm.runtime.server.brain import Brain
-from uservlm.runtime.server.forms import Health
 from uservlm.runtime.server.metrics import CONTENT_TYPE, Metrics
+from uservlm.runtime.server.our_forms import Health
 from uservlm.runtime.server.pages import Pages
 from uservlm.runtime.server.pictures import shown
 from uservlm.runtime.server.responses import EVENT_STREAM

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Response
 from uservlm.runtime.profiles import Consent
 from uservlm.runtime.server.brain import Brain
 from uservlm.runtime.server.chat import picture_of
-from uservlm.runtime.server.forms import (
+from uservlm.runtime.server.our_forms import (
     Cancelled,
     CancelledAll,
     ConsentForm,
@@ -33,7 +33,8 @@ def routes(brain: Brain) -> APIRouter:
     @router.post("/users/encode")
     def encode(form: EncodeRequest) -> UserShown:
         """Look at somebody, keep them, and prepare for their question."""
-        return _shown(brain.encode(picture_of(form.image), form.user, _consent(form.consent)))
+        consent = None if form.consent is None else _consent(form.consent)
+        return _shown(brain.encode(picture_of(form.image), form.user, consent))
 
     @router.post("/users/identify")
     def identify(form: IdentifyRequest) -> Found:
@@ -50,6 +51,11 @@ def routes(brain: Brain) -> APIRouter:
     def forget_all() -> ForgottenAll:
         """Erase everybody."""
         return ForgottenAll(forgotten=brain.forget_all())
+
+    @router.post("/users/{user:path}/consent")
+    def remember(user: str, form: ConsentForm) -> UserShown:
+        """Keep somebody who was looked at before, a guest too, as they agree now."""
+        return _shown(brain.remember(user, _consent(form)))
 
     @router.get("/users/{user:path}")
     def user(user: str) -> UserShown:
@@ -80,7 +86,5 @@ def _shown(user: UserInfo) -> UserShown:
     return UserShown.model_validate(user.record())
 
 
-def _consent(form: ConsentForm | None) -> Consent | None:
-    if form is None:
-        return None
+def _consent(form: ConsentForm) -> Consent:
     return Consent(datetime.now(timezone.utc), form.how, form.keeps, form.days)
