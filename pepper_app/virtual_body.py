@@ -239,12 +239,15 @@ class Body:
             ),
         )
 
+    def _version(self) -> str:
+        return "2.9.5.172" if "naoqi-2.9" in self._world.misbehaving else "2.5.10.7"
+
     def _system(self) -> Service:
         method = Calls(self._world, "ALSystem").method
         return Service(
             "ALSystem",
             (
-                method("systemVersion", "", "s", lambda: "2.5.10.7"),
+                method("systemVersion", "", "s", self._version),
                 method("robotName", "", "s", lambda: "VirtualPepper"),
             ),
         )

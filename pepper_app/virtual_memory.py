@@ -40,7 +40,7 @@ class Memory:
             method("getDataListName", "", "[s]", lambda: self._names("")),
             method("removeData", "s", "v", self._remove),
             method("declareEvent", "s", "v", self._declare),
-            method("raiseEvent", "sm", "v", self.event),
+            method("raiseEvent", "sm", "v", self._raise),
             method("subscriber", "s", "o", self._subscriber),
             method("subscribeToEvent", "sss", "v", self._subscribe),
             method("subscribeToEvent", "ssss", "v", self._subscribe_with),
@@ -125,6 +125,10 @@ class Memory:
 
     def _declare(self, name: str) -> None:
         self._data.setdefault(name, (None, stamp()))
+
+    def _raise(self, name: str, value: Value) -> None:
+        self._world.did(NAME, "raiseEvent", name, value)
+        self.event(name, value)
 
     def _subscriber(self, event: str) -> Value:
         if "invalid-signature" in self._world.misbehaving:

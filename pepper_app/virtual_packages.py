@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 from xml.etree import ElementTree
 
-from uservlm.pepper_app.service import RobotError, Service, Value
+from uservlm.pepper_app.service import Reply, RobotError, Service, Value
 from uservlm.pepper_app.virtual_calls import Bus, Calls
 from uservlm.pepper_app.virtual_world import World
 
@@ -64,6 +64,8 @@ class Packages:
             folder: holds one folder for each package.
         """
         self._world, self._bus, self._folder = world, bus, folder
+        self._calls = Calls(world, NAME)
+        self._hanging: list[Reply] = []
         folder.mkdir(parents=True, exist_ok=True)
         self.installed = {
             package.uuid: package for package in map(_read, sorted(folder.glob("[!.]*")))
@@ -74,9 +76,9 @@ class Packages:
 
     def services(self) -> list[Service]:
         """See `Part`."""
-        method = Calls(self._world, NAME).method
+        method = self._calls.method
         methods = (
-            method("install", "s", "b", self.install),
+            self._calls.slow("install", "s", "b", self._asked),
             method("hasPackage", "s", "b", lambda uuid: uuid in self.installed),
             method("removePkg", "s", "v", self._remove),
             method("packages2", "", f"[{PACKAGE}]", self._list),
@@ -92,6 +94,19 @@ class Packages:
         """Give the folder of an installed package."""
         package = self.installed.get(uuid)
         return None if package is None else package.folder
+
+    def _asked(self, reply: Reply, path: str) -> None:
+        """Install, as long as that is not to go wrong."""
+        with self._world.lock:
+            wrong = self._world.misbehaving
+            if "packages-busy" in wrong:
+                raise RobotError("another package is being installed")
+            if "packages-hang" in wrong:
+                self._world.did(NAME, "install hangs", path)
+                self._hanging.append(reply)
+                return
+            installed = "packages-lose" in wrong or self.install(path)
+        self._calls.later(0.0, reply, installed)
 
     def install(self, path: str) -> bool:
         """Unpack a package in place of what has its uuid; gives False when it is none."""

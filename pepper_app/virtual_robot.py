@@ -4,7 +4,8 @@ Owns: the steps of a scenario, the service `VirtualPepper` by which a test makes
 naoqi's restart. Knows nothing of how a service does its work.
 
     VirtualPepper.do(step, values)   as in `virtual_scenario.py`: do("arrive", {"who": "grace"})
-    VirtualPepper.recorded(service, what)   what was done, as JSON; "" for all
+    VirtualPepper.recorded(service, what[, since])   what was done, as JSON; "" for all
+    VirtualPepper.now()   seconds of its own time
     VirtualPepper.held()   the subscriptions (and topics) that nobody has given back
     VirtualPepper.misbehave([names])   VirtualPepper.people()   VirtualPepper.misbehaviours()
 """
@@ -189,6 +190,8 @@ class VirtualPepper:
         methods = (
             method("do", "sm", "v", self._do_over_qi, "step, values"),
             method("recorded", "ss", "s", self._recorded_json, "service, what -> JSON"),
+            method("recorded", "ssd", "s", self._recorded_json, "service, what, since -> JSON"),
+            method("now", "", "d", self._world.now, "-> seconds of the robot's time"),
             method("misbehave", "[s]", "v", self._world.misbehave, "names"),
             method("misbehaviours", "", "{ss}", lambda: dict(MISBEHAVIOURS)),
             method("held", "", "[s]", naoqi.held, "-> subscriptions nobody has given back"),
@@ -206,5 +209,6 @@ class VirtualPepper:
             raise RobotError("values is a map from names")
         self._do(step(name, values))
 
-    def _recorded_json(self, who: str, what: str) -> str:
-        return json.dumps([asdict(deed) for deed in self.recorded(who, what)], default=str)
+    def _recorded_json(self, who: str, what: str, since: float = 0.0) -> str:
+        deeds = self._world.recorded(who, what, since)
+        return json.dumps([asdict(deed) for deed in deeds], default=str)

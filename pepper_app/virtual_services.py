@@ -89,7 +89,7 @@ class Services:
             method("isServiceRunning", "s", "b", lambda name: self._find(name).process is not None),
             method("services", "", f"[{PROCESS}]", lambda: list(map(self._told, self._runs))),
             method("service", "s", PROCESS, self._told),
-            method("start", "s", "v", self._start),
+            method("start", "s", "v", self._begin),
             method("startService", "s", "b", lambda name: self._start(name)),
         ]
         for name, returns, answer in (("stop", "v", None), ("stopService", "b", True)):
@@ -153,6 +153,9 @@ class Services:
         run = self._find(name)
         return name, run.process is not None, run.program.line
 
+    def _begin(self, name: str) -> None:
+        self._start(name)
+
     def _start(self, name: str, reason: str = "asked") -> bool:
         """Start a service; one that runs already is left alone.
 
@@ -176,7 +179,7 @@ class Services:
                 )
         except OSError as error:
             self._world.did(NAME, "not started", name, str(error))
-            raise RobotError(f"{name} cannot be started: {error}") from error
+            raise RobotError(f"{name}: {command[0]} cannot be run: {error.strerror}") from error
         run.stopping = False
         self._world.did(NAME, "started", name, reason)
         self._bus.tell(NAME, "serviceStarted", name, reason)

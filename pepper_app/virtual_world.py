@@ -7,6 +7,7 @@ misbehaviours are on. Knows nothing of NAOqi or libqi.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
@@ -24,6 +25,10 @@ MISBEHAVIOURS: Final = {
     "restarts": "naoqi goes every 20 s, for 1 s",
     "slow-network": "answers take 0.15 s, frames 0.4 s",
     "tablet-first-page": "the tablet's first page does not load",
+    "packages-busy": "PackageManager refuses to install",
+    "packages-hang": "PackageManager never answers who wants to install",
+    "packages-lose": "PackageManager says that it has installed, and has not",
+    "naoqi-2.9": "ALSystem says that this is NAOqi 2.9, and nothing else does",
 }
 SLOW_S: Final = 0.15
 SLOW_FRAME_S: Final = 0.4
@@ -83,11 +88,14 @@ class World:
                 said = " ".join(_short(value) for value in values)
                 self._show(f"{deed.at:8.2f}  {who:<19} {what:<20} {said}".rstrip())
 
-    def recorded(self, who: str = "", what: str = "") -> list[Deed]:
+    def recorded(self, who: str = "", what: str = "", since: float = 0.0) -> list[Deed]:
         """Give the deeds of one service, of one kind, or all, in their order."""
         with self.lock:
+            first = bisect_left(self._deeds, since, key=lambda deed: deed.at)
             return [
-                deed for deed in self._deeds if who in ("", deed.who) and what in ("", deed.what)
+                deed
+                for deed in self._deeds[first:]
+                if who in ("", deed.who) and what in ("", deed.what)
             ]
 
     def misbehave(self, names: Iterable[str]) -> None:

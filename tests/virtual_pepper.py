@@ -76,8 +76,9 @@ class Client:
         """Let something happen."""
         self.call("VirtualPepper", "do", step, values)
 
-    def recorded(self, who: str = "", what: str = "") -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self.call("VirtualPepper", "recorded", who, what))
+    def recorded(self, who: str = "", what: str = "", since: float = 0.0) -> list[dict[str, Any]]:
+        told = self.call("VirtualPepper", "recorded", who, what, float(since))
+        found: list[dict[str, Any]] = json.loads(told)
         return found
 
     def values(self, who: str, what: str) -> list[list[Any]]:
@@ -90,7 +91,7 @@ class Client:
 class Pepper:
     """The process."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, env: dict[str, str] | None = None) -> None:
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -100,6 +101,7 @@ class Pepper:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=env,
         )
         assert self.process.stdout is not None
         first = ""
@@ -120,9 +122,9 @@ class Pepper:
 
 
 @contextmanager
-def pepper(*options: str) -> Iterator[Pepper]:
-    """Have one."""
-    made = Pepper(*options)
+def pepper(*options: str, env: dict[str, str] | None = None) -> Iterator[Pepper]:
+    """Have one; a long transcript fills the pipe that nobody reads: give --quiet."""
+    made = Pepper(*options, env=env)
     try:
         yield made
         made.end()
