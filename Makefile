@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo package test bench check clean
+.PHONY: help bootstrap demo package robot test bench check clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1 -/p' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,10 @@ package: bootstrap  ## Make dist/uservlm-VERSION.pkg, the app for Pepper's head
 test: export HF_HUB_OFFLINE := 1
 test: bootstrap  ## Run all tests, offline
 	@$(PY) -m pytest -q
+
+robot: bootstrap  ## A whole conversation with a Pepper that is not there
+	@$(PY) converters/export.py
+	@$(PY) -m uservlm.pepper_app.rehearsal
 
 bench: export HF_HUB_OFFLINE := 1
 bench: bootstrap  ## Measure the pocket model and its peers; the page is build/bench/report.html

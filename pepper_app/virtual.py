@@ -28,7 +28,7 @@ from uservlm.pepper_app.virtual_pictures import DRAWN
 from uservlm.pepper_app.virtual_robot import VirtualPepper
 from uservlm.pepper_app.virtual_scenario import read
 from uservlm.pepper_app.virtual_services import PATIENCE_S
-from uservlm.pepper_app.virtual_world import MISBEHAVIOURS
+from uservlm.pepper_app.virtual_world import MISBEHAVIOURS, Deed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,8 +68,8 @@ def _run(options: argparse.Namespace, folder: Path) -> int:
     return 0
 
 
-def _show(line: str) -> None:
-    print(line, flush=True)
+def _show(deed: Deed) -> None:
+    print(deed, flush=True)
 
 
 def _warn(address: str) -> None:

@@ -37,12 +37,12 @@ LISTENS_S: Final = 60.0
 class VirtualPepper:
     """A robot; use it as a context manager."""
 
-    def __init__(self, setting: Setting, show: Callable[[str], None] | None = None) -> None:
+    def __init__(self, setting: Setting, show: Callable[[Deed], None] | None = None) -> None:
         """Make one; entering the context boots it.
 
         Args:
             setting: see there.
-            show: is given the transcript, line by line.
+            show: is given each deed, quickly done.
 
         Raises:
             RobotError: there is no such misbehaviour.

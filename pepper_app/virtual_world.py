@@ -45,6 +45,11 @@ class Deed:
     what: str
     values: tuple[Value, ...] = ()
 
+    def __str__(self) -> str:
+        """Write it as a line of the transcript."""
+        said = " ".join(_short(value) for value in self.values)
+        return f"{self.at:8.2f}  {self.who:<19} {self.what:<20} {said}".rstrip()
+
 
 @dataclass(order=True)
 class _Timer:
@@ -57,12 +62,12 @@ class _Timer:
 class World:
     """One robot's time and memory of deeds; survives a restart of naoqi. Close it."""
 
-    def __init__(self, pace: float = 1.0, show: Callable[[str], None] | None = None) -> None:
+    def __init__(self, pace: float = 1.0, show: Callable[[Deed], None] | None = None) -> None:
         """Begin.
 
         Args:
             pace: how much faster than a real robot's its time runs.
-            show: is given the transcript, line by line.
+            show: is given each deed, quickly done.
         """
         self.pace = pace
         self.lock = RLock()
@@ -85,8 +90,7 @@ class World:
             deed = Deed(self.now(), who, what, values)
             self._deeds.append(deed)
             if self._show is not None:
-                said = " ".join(_short(value) for value in values)
-                self._show(f"{deed.at:8.2f}  {who:<19} {what:<20} {said}".rstrip())
+                self._show(deed)
 
     def recorded(self, who: str = "", what: str = "", since: float = 0.0) -> list[Deed]:
         """Give the deeds of one service, of one kind, or all, in their order."""

@@ -186,9 +186,13 @@ def stage(
     pace: float = PACE,
     python: str = sys.executable,
     begin: bool = True,
+    file: Path | None = None,
     **settings: Any,
 ) -> Iterator[Stage]:
-    """Have a robot with the app, which nobody has started if not `begin`; no brain yet."""
+    """Have a robot with the app, which nobody has started if not `begin`; no brain yet.
+
+    `file` is a package that was built before, with settings of its own.
+    """
     home = folder / "home"
     home.mkdir(exist_ok=True)
     robot = folder / "robot"
@@ -197,7 +201,7 @@ def stage(
     with pepper(*given, env=environment) as made, client(made.url) as bus:
         acting = Stage(made.url, bus, robot, pace)
         bus.session.waitForService("PackageManager")
-        file = package(folder / "uservlm.pkg", settings)
+        file = file or package(folder / "uservlm.pkg", settings)
         assert bus.call("PackageManager", "install", str(file)) is True, file
         if begin:
             acting.start()

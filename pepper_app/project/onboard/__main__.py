@@ -25,7 +25,9 @@ ROBOT = "tcp://127.0.0.1:9559"
 AGAIN_S = 2.0
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """Of the package."""
-DATA = os.path.join("~", ".local", "share", "uservlm", "onboard")
+DATA = os.path.join(
+    os.environ.get("XDG_DATA_HOME") or os.path.join("~", ".local", "share"), "uservlm", "onboard"
+)
 _LOG = logging.getLogger("uservlm")
 
 
