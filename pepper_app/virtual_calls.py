@@ -123,6 +123,7 @@ def fits(kind: str, value: Value) -> bool:
         "s": isinstance(value, str),
         "i": number and value == int(value) and abs(value) < 2**31,
         "f": number,
+        "d": number,
         "b": isinstance(value, bool | int),
         "r": isinstance(value, bytes),
     }.get(kind[0], True)
