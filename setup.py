@@ -63,6 +63,7 @@ DEV = [
     "openai>=2",
     "playwright>=1.50",
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "qibuild==3.18",
     "ruff>=0.11",
     "schemathesis>=4",
@@ -84,6 +85,7 @@ setup(
         "uservlm.bench": ["published/*.json", "peers/*.txt", "measured/*.json", "templates/*"],
         "uservlm.runtime.server": ["page/*"],
         "uservlm.pepper_app": [
+            "scenarios/*.toml",
             "project/*.*",
             "project/behavior_1/*",
             "project/dialog/*",

@@ -99,6 +99,9 @@ def listed(project: Path = PROJECT) -> list[str]:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add the options by which the app's settings are given."""
+    parser.add_argument(
+        "--settings", type=Path, metavar="FILE", help="JSON; onboard/settings.py has the names"
+    )
     parser.add_argument("--brain", metavar="URL", help="where the brain answers over HTTP")
     parser.add_argument("--token-file", metavar="FILE", help="with the brain's access token")
     parser.add_argument("--language", choices=sorted(ROBOT_LANGUAGES), help="else the robot's own")
@@ -112,8 +115,9 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
 
     Raises:
         StoreError: the token's file cannot be read, is empty, or others can read it.
+        RequestError: the settings' file is no JSON object.
     """
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {} if options.settings is None else _read(options.settings)
     if options.brain is not None:
         settings["brain"] = options.brain
     if options.token_file is not None:
@@ -148,6 +152,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     secret = "; it holds the brain's token: keep it to yourself" if "token" in settings else ""
     print(f"{path}: {len(package.content):,} bytes{secret}")
     return 0
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Read settings; `pack` checks them.
+
+    Raises:
+        StoreError: the file cannot be read.
+        RequestError: it is no JSON object.
+    """
+    with disk_errors(f"the settings cannot be read from {file}"):
+        text = file.read_text(encoding="utf-8")
+    try:
+        settings = json.loads(text)
+    except ValueError as error:
+        raise RequestError(f"{file} is no JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise RequestError(f"{file} is no JSON object")
+    return settings
 
 
 def _written(settings: Mapping[str, Any]) -> bytes:

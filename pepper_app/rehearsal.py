@@ -1,7 +1,7 @@
 """`python -m uservlm.pepper_app.rehearsal`: a whole conversation, without a robot.
 
-Owns: that the virtual Pepper, the installed package and a brain come together, and a transcript that
-a person can read. Knows nothing of what each of them does.
+Owns: that the virtual Pepper, the installed package and a brain come together, and a transcript
+that a person can read. Knows nothing of what each of them does.
 
 Everything is what a robot would have: the package is built, installed through PackageManager and
 run by ALServiceManager (here by this Python, or by the command of `--python`), the brain is

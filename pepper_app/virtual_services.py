@@ -29,6 +29,7 @@ from uservlm.pepper_app.virtual_world import World
 
 NAME: Final = "ALServiceManager"
 PATIENCE_S: Final = 15.0
+LATE_S: Final = 1.0
 CRASHES: Final = 5
 CRASHES_S: Final = 10.0
 PYTHONS: Final = ("python", "python2", "python2.7")
@@ -132,6 +133,14 @@ class Services:
             process.wait(self._running.patience_s + 5)
 
     def _came(self, package: Package) -> None:
+        if "services-late" in self._world.misbehaving:
+            self._world.after(LATE_S * self._world.pace, lambda: self._know(package))
+        else:
+            self._know(package)
+
+    def _know(self, package: Package) -> None:
+        if self._packages.installed.get(package.uuid) is not package:
+            return
         for program in package.programs:
             name = f"{package.uuid}.{program.name}"
             self._runs[name] = _Run(package, program)

@@ -28,6 +28,7 @@ MISBEHAVIOURS: Final = {
     "packages-busy": "PackageManager refuses to install",
     "packages-hang": "PackageManager never answers who wants to install",
     "packages-lose": "PackageManager says that it has installed, and has not",
+    "services-late": "ALServiceManager hears of a new package 1 s after it is installed",
     "naoqi-2.9": "ALSystem says that this is NAOqi 2.9, and nothing else does",
 }
 SLOW_S: Final = 0.15

@@ -120,9 +120,18 @@ def pocket_bundle() -> Path:
     """The shipped model as `python converters/export.py` makes it, kept between runs."""
     if not (POCKET / "config.json").is_file():
         pytest.skip("models/pocket is not there: make it with `python -m uservlm.models.train`")
-    from uservlm.converters.pipeline import ExportOptions, export
+    return _exported("pocket", "q4_k_m", "int8")
 
-    return export(ExportOptions(POCKET, ROOT / ".cache" / "tests" / "pocket"))
+
+def _exported(name: str, quant: str, vision: str) -> Path:
+    """Export the pocket, unless another process of the tests has, or is about to."""
+    from uservlm.converters.pipeline import ExportOptions, export
+    from uservlm.runtime.durable import locked
+
+    folder = ROOT / ".cache" / "tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder, patience=600):
+        return export(ExportOptions(POCKET, folder / name, quant, vision))
 
 
 @pytest.fixture(scope="session", params=["random", "pocket"])
@@ -130,10 +139,7 @@ def proven(request: pytest.FixtureRequest) -> tuple[Path, Path]:
     """A checkpoint and its f16 bundle with fp32 vision: what differs is rounding alone."""
     if request.param == "random":
         return request.getfixturevalue("tiny_checkpoint"), request.getfixturevalue("tiny_bundle")
-    from uservlm.converters.pipeline import ExportOptions, export
-
-    out = ROOT / ".cache" / "tests" / "pocket-f16"
-    return POCKET, export(ExportOptions(POCKET, out, "f16", "fp32"))
+    return POCKET, _exported("pocket-f16", "f16", "fp32")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,7 @@ def test_each_stop_brings_silence_in_half_a_second_and_every_first_word_is_timed
         "the word": lambda: robot.do("say", text="stop"),
         "an event": lambda: robot.bus.call("ALMemory", "raiseEvent", "UserVLM/Stop", 1),
     }
+    heard = partial(robot.deeds, "ALSpeechRecognition", "recognised")
     lines = []
     for way, stop in stops.items():
         since = robot.now()
@@ -85,8 +87,7 @@ def test_each_stop_brings_silence_in_half_a_second_and_every_first_word_is_timed
         stopped = robot.now()
         stop()
         if way == "the word":  # it takes time to say
-            heard = lambda since=stopped: robot.deeds("ALSpeechRecognition", "recognised", since)  # noqa: E731
-            stopped = robot.until(heard, "not heard")[0]["at"]
+            stopped = robot.until(partial(heard, stopped), "not heard")[0]["at"]
         report = robot.report(since)
         silent = robot.deeds("ALTextToSpeech", "interrupted", stopped)[0]["at"]
         assert silent - stopped < STOPS_S, way
@@ -97,7 +98,9 @@ def test_each_stop_brings_silence_in_half_a_second_and_every_first_word_is_timed
         assert not robot.said(silent + 0.01), "nothing more is said"
         assert mind.client.get("/v1/state").json()["queue"]["running"] == 0
     with capsys.disabled():
-        print("\nseconds from the end of a question, Python 2.7, pocket weights, the virtual robot:")
+        print(
+            "\nseconds from the end of a question, Python 2.7, pocket weights, the virtual robot:"
+        )
         print("\n".join(lines))
 
 

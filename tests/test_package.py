@@ -148,6 +148,26 @@ def test_the_settings_are_what_was_given_and_nothing_else(
     assert "token" not in capsys.readouterr().out
 
 
+def test_settings_come_from_a_file_too_and_what_is_said_beside_it_counts(tmp_path: Path) -> None:
+    given, file = tmp_path / "mine.json", tmp_path / "one.pkg"
+    given.write_text(json.dumps({"days": 30, "language": "en"}))
+    assert main(["--out", str(file), "--settings", str(given), "--language", "fr"]) == 0
+    with zipfile.ZipFile(file) as packed:
+        assert json.loads(packed.read("settings.json")) == {"days": 30, "language": "fr"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("{", "is no JSON"), ("[]", "is no JSON object"), ('{"dais": 1}', "dais")]
+)
+def test_settings_that_cannot_be_are_refused_in_one_line(
+    text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.json").write_text(text)
+    assert main(["--out", str(tmp_path / "p"), "--settings", str(tmp_path / "mine.json")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
 def test_without_settings_there_is_no_file_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

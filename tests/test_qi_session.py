@@ -12,7 +12,7 @@ pytest.importorskip("qi")
 import qi_bus
 from qi_bus import Client, wait_for
 
-from uservlm.pepper_app.qi_session import MESSAGE_BYTES, LibqiSession, open_session
+from uservlm.pepper_app.qi_session import MESSAGE_BYTES, LibqiSession, open_client, open_session
 from uservlm.pepper_app.robot import robot_at
 from uservlm.pepper_app.service import Method, Reply, RobotError, Service, Value
 
@@ -152,3 +152,23 @@ def test_who_sends_too_much_is_cut_off_and_nobody_else(url: str, client: Client)
     assert "isconnected" in greedy.refusal("echo", b"\xff" * (MESSAGE_BYTES + 1))
     greedy.close()
     assert client.call("echo", "a", "b") == "a"
+
+
+def test_a_client_calls_what_is_there_and_is_told_what_is_not(url: str, probe: Probe) -> None:
+    closing = threading.Event()
+    client = open_client(robot_at(url, None), closing)
+    try:
+        assert client.call("UserVLM", "echo", "hello", "there") == "hello"
+        with pytest.raises(RobotError, match=r"the robot has no UserVLM\.dance$"):
+            client.call("UserVLM", "dance")
+        with pytest.raises(RobotError, match="ALDance: Cannot find service 'ALDance'"):
+            client.call("ALDance", "dance")
+        with pytest.raises(RobotError, match=r"UserVLM\.promise: code: one sentence"):
+            client.call("UserVLM", "promise")
+        with pytest.raises(RobotError, match=r"UserVLM\.keep: no answer within 0\.2 s"):
+            client.call("UserVLM", "keep", seconds=0.2)
+        closing.set()
+        with pytest.raises(RobotError, match="no answer"):
+            client.call("UserVLM", "keep", seconds=60.0)
+    finally:
+        client.close()

@@ -100,7 +100,7 @@ SUGGESTIONS = {
     "en": (
         "How do I make a video call?",
         "How do I feel?",
-        "What am I wearing?",
+        "Which top am I wearing?",
         "Am I alone?",
     ),
     "fr": (
