@@ -27,7 +27,9 @@
         <File name="clean" src="onboard/clean.py" />
         <File name="consent" src="onboard/consent.py" />
         <File name="conversation" src="onboard/conversation.py" />
+        <File name="crossing" src="onboard/crossing.py" />
         <File name="debts" src="onboard/debts.py" />
+        <File name="ears" src="onboard/ears.py" />
         <File name="events" src="onboard/events.py" />
         <File name="faces" src="onboard/faces.py" />
         <File name="hearing" src="onboard/hearing.py" />
@@ -46,6 +48,7 @@
         <File name="tablet" src="onboard/tablet.py" />
         <File name="touch" src="onboard/touch.py" />
         <File name="visit" src="onboard/visit.py" />
+        <File name="way" src="onboard/way.py" />
         <File name="words" src="onboard/words.py" />
     </Resources>
     <Topics>

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 AGAIN_S = 1.5
 WATCH_S = 5.0
+PATIENCE_S = 6.0
+"""Of the world's, for a sign of life; a brain that is but busy gives one at once."""
 _LOG = logging.getLogger("uservlm")
 
 
@@ -101,6 +103,7 @@ class Brains(Door):
         """
         self._loop, self._doors, self._changed = loop, doors, changed
         self._door = None  # type: Optional[Door]
+        self._calls = []  # type: List[_Call]
         self._open = True
         self._search(0)
 
@@ -116,20 +119,26 @@ class Brains(Door):
 
     def look(self, frame, user, done):  # type: (Frame, Text, Done) -> None
         """See `Door`."""
-        self._on("look", done, frame, user)
+        self._on("look", _Call(done), frame, user)
 
     def identify(self, frame, done):  # type: (Frame, Done) -> None
         """See `Door`."""
-        self._on("identify", done, frame)
+        self._on("identify", _Call(done), frame)
 
     def wake(self, user, done):  # type: (Text, Done) -> None
         """See `Door`."""
-        self._on("wake", done, user)
+        self._on("wake", _Call(done), user)
 
     def ask(self, question, user, turn, said, done):
         # type: (Text, Text, Text, Said, Done) -> None
         """See `Door`."""
-        self._on("ask", done, question, user, turn, said)
+        call = _Call(done, turn)
+
+        def heard(sentence):  # type: (Text) -> None
+            if call in self._calls:
+                said(sentence)
+
+        self._on("ask", call, question, user, turn, heard)
 
     def cancel(self, turn):  # type: (Text) -> None
         """See `Door`."""
@@ -139,15 +148,15 @@ class Brains(Door):
     def remember(self, user, how, keeps, days, done):
         # type: (Text, Text, Text, int, Done) -> None
         """See `Door`."""
-        self._on("remember", done, user, how, keeps, days)
+        self._on("remember", _Call(done), user, how, keeps, days)
 
     def about(self, user, done):  # type: (Text, Done) -> None
         """See `Door`."""
-        self._on("about", done, user)
+        self._on("about", _Call(done), user)
 
     def forget(self, user, done):  # type: (Text, Done) -> None
         """See `Door`."""
-        self._on("forget", done, user)
+        self._on("forget", _Call(done), user)
 
     def close(self):  # type: () -> None
         """See `Door`."""
@@ -155,16 +164,20 @@ class Brains(Door):
         for door in self._doors:
             door.close()
 
-    def _on(self, method, done, *values):  # type: (Text, Done, *Any) -> None
+    def _on(self, method, call, *values):  # type: (Text, _Call, *Any) -> None
         door = self._door
         if door is None:
-            self._loop.post(done, None, BrainError(GONE, "no brain answers"))
+            self._loop.post(call.done, None, _gone())
             return
+        self._calls.append(call)
 
         def answered(value, error):  # type: (Any, Optional[BrainError]) -> None
+            if call not in self._calls:
+                return  # given up
+            self._calls.remove(call)
             if error is not None and error.code == GONE and self._door is door:
                 self._lost()
-            done(value, error)
+            call.done(value, error)
 
         getattr(door, method)(*values + (answered,))
 
@@ -177,7 +190,7 @@ class Brains(Door):
             return
         door = self._doors[number]
 
-        def opened(_, error):  # type: (Any, Optional[BrainError]) -> None
+        def opened(error):  # type: (Optional[BrainError]) -> None
             if error is not None:
                 self._search(number + 1)
             elif self._open:
@@ -186,25 +199,59 @@ class Brains(Door):
                 self._loop.after(WATCH_S, self._watch, door)
                 self._changed(True)
 
-        door.open(opened)
+        self._knock(door, opened)
 
     def _watch(self, door):  # type: (Door) -> None
         """Ask now and then whether it is still there."""
         if self._door is not door or not self._open:
             return
 
-        def answered(_, error):  # type: (Any, Optional[BrainError]) -> None
+        def answered(error):  # type: (Optional[BrainError]) -> None
             if self._door is not door:
                 return
-            if error is not None:
-                self._lost()
-            else:
+            if error is None:
                 self._loop.after(WATCH_S, self._watch, door)
+            else:
+                self._give_up(door)
 
+        self._knock(door, answered)
+
+    def _knock(self, door, done):
+        # type: (Door, Callable[[Optional[BrainError]], Any]) -> None
+        """Find out whether a brain lives; one that hangs says neither yes nor no."""
+        waits = [True]
+
+        def answered(_, error):  # type: (Any, Optional[BrainError]) -> None
+            if waits:
+                del waits[:]
+                late.cancel()
+                done(error)
+
+        late = self._loop.after_real(PATIENCE_S, answered, None, _gone())
         door.open(answered)
+
+    def _give_up(self, door):  # type: (Door) -> None
+        """End what a brain that hangs will not answer; when it wakes, it is to drop it."""
+        calls, self._calls = self._calls, []
+        self._lost()
+        for call in calls:
+            if call.turn:
+                door.cancel(call.turn)
+            call.done(None, _gone())
 
     def _lost(self):  # type: () -> None
         _LOG.warning("the brain does not answer any more")
         self._door = None
         self._changed(False)
         self._loop.after(0.0, self._search, 0)
+
+
+class _Call(object):
+    """Something asked of a brain; `turn` is nothing but for a question."""
+
+    def __init__(self, done, turn=""):  # type: (Done, Text) -> None
+        self.done, self.turn = done, turn
+
+
+def _gone():  # type: () -> BrainError
+    return BrainError(GONE, "no brain answers")

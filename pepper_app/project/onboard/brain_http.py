@@ -12,6 +12,7 @@ import socket
 from threading import Thread
 
 from .brain import Door
+from .crossing import text
 from .png import png
 from .problem import GONE, BrainError
 
@@ -68,7 +69,7 @@ class HttpDoor(Door):
             form = {"image": _picture(frame)}
             if user:
                 form["user"] = user
-            return self._call("POST", "/v1/users/encode", form, SLOW_S)["id"]
+            return _field(self._call("POST", "/v1/users/encode", form, SLOW_S), "id")
 
         self._begin(done, work)
 
@@ -78,7 +79,7 @@ class HttpDoor(Door):
         def work():  # type: () -> Any
             form = {"image": _picture(frame)}
             found = self._call("POST", "/v1/users/identify", form, SLOW_S)
-            return (found["name"] or "") if found["kind"] == "known" else ""
+            return _field(found, "name") or "" if _field(found, "kind") == "known" else ""
 
         self._begin(done, work)
 
@@ -137,9 +138,16 @@ class HttpDoor(Door):
         """
 
         def work():  # type: () -> Any
-            return self._call("POST", "/v1/hearing/" + session, sound, QUICK_S)["heard"]
+            heard = _field(self._call("POST", _of_session(session), sound, QUICK_S), "heard")
+            if not isinstance(heard, list):
+                raise BrainError(GONE, "that is no brain")
+            return [sentence for sentence in heard if text(sentence)]
 
         self._begin(done, work)
+
+    def drop(self, session):  # type: (Text) -> None
+        """Have what is in progress of a session of `hear` forgotten."""
+        self._begin(_ignore, lambda: self._call("DELETE", _of_session(session), None, QUICK_S))
 
     def _begin(self, done, work):  # type: (Done, Callable[[], Any]) -> None
         """Do it on a thread of its own."""
@@ -229,6 +237,21 @@ def _picture(frame):  # type: (Frame) -> Text
 def _of_user(user):  # type: (Text) -> Text
     quoted = quote(user.encode("utf-8"), safe=str(""))
     return "/v1/users/%s" % quoted
+
+
+def _of_session(session):  # type: (Text) -> Text
+    return "/v1/hearing/" + session
+
+
+def _field(answer, name):  # type: (Any, Text) -> Any
+    """Take one value out of an answer.
+
+    Raises:
+        BrainError: no brain has answered.
+    """
+    if not isinstance(answer, dict) or name not in answer:
+        raise BrainError(GONE, "that is no brain")
+    return answer[name]
 
 
 def _refusal(answer):  # type: (Any) -> BrainError

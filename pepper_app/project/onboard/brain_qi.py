@@ -9,7 +9,8 @@ from __future__ import absolute_import, division, print_function, unicode_litera
 import re
 
 from .brain import Door
-from .problem import GONE, BrainError
+from .crossing import text
+from .problem import GONE, BrainError, RobotError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from .camera import Frame
     from .loop import Loop
     from .naoqi import Ear, Robot
-    from .problem import RobotError
 
 SERVICE = "UserVLM"
 _CODE = re.compile(r"^\S+: ([a-z_]+): (.*)", re.DOTALL)
@@ -41,7 +41,10 @@ class QiDoor(Door):
 
         def answered(_, error):  # type: (Any, Optional[RobotError]) -> None
             if error is None and self._ear is None:
-                self._ear = self._robot.hear(SERVICE, "sentence", self._sentence)
+                try:
+                    self._ear = self._robot.hear(SERVICE, "sentence", self._sentence)
+                except RobotError as lacking:  # it has gone, or is somebody else's
+                    error = lacking
             done(None, _brain_error(error))
 
         self._robot.begin(answered, SERVICE, "ping")
@@ -62,7 +65,8 @@ class QiDoor(Door):
 
         def found(who, error):  # type: (Any, Optional[BrainError]) -> None
             known = error is None and isinstance(who, dict) and who.get("kind") == "known"
-            done((who.get("name") or "") if known else "", error)
+            name = who.get("name") if known else ""
+            done(name if text(name) else "", error)
 
         self._begin(found, "identify", *_values(frame))
 
@@ -75,11 +79,11 @@ class QiDoor(Door):
         """See `Door`."""
         answer = self._turns[turn] = _Answer(said)
 
-        def answered(text, error):  # type: (Any, Optional[BrainError]) -> None
+        def answered(whole, error):  # type: (Any, Optional[BrainError]) -> None
             self._turns.pop(turn, None)
-            if error is None:
-                answer.rest(text)
-            done(text, error)
+            if text(whole):
+                answer.rest(whole)
+            done(whole, error)
 
         self._begin(answered, "ask", question, user, turn)
 
@@ -112,10 +116,10 @@ class QiDoor(Door):
 
         self._robot.begin(answered, SERVICE, method, *values)
 
-    def _sentence(self, turn, text):  # type: (Text, Text) -> None
-        answer = self._turns.get(turn)
-        if answer is not None:
-            answer.add(text)
+    def _sentence(self, *told):  # type: (*Any) -> None
+        """Take a sentence in; whoever is on the robot's bus can send this signal too."""
+        if len(told) == 2 and text(told[0]) and text(told[1]) and told[0] in self._turns:
+            self._turns[told[0]].add(told[1])
 
 
 class _Answer(object):
@@ -129,17 +133,17 @@ class _Answer(object):
         self._heard += sentence
         self._said(sentence)
 
-    def rest(self, text):  # type: (Text) -> None
+    def rest(self, whole):  # type: (Text) -> None
         """Say what of the whole answer has not been heard."""
         heard, place = "".join(self._heard.split()), 0
         for sign in heard:
-            while place < len(text) and text[place] != sign and text[place].isspace():
+            while place < len(whole) and whole[place] != sign and whole[place].isspace():
                 place += 1
-            if place == len(text) or text[place] != sign:
+            if place == len(whole) or whole[place] != sign:
                 return  # heard something else than was answered: what is said stays said
             place += 1
-        if text[place:].strip():
-            self._said(text[place:].strip())
+        if whole[place:].strip():
+            self._said(whole[place:].strip())
 
 
 def _brain_error(error):  # type: (Optional[RobotError]) -> Optional[BrainError]

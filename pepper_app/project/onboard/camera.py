@@ -6,7 +6,7 @@ again. Knows nothing of what the picture is for; no picture is kept here or writ
 
 from __future__ import absolute_import, division, print_function, unicode_literals
 
-from .naoqi import raw
+from .crossing import raw
 from .problem import RobotError
 
 TYPE_CHECKING = False

@@ -16,11 +16,13 @@ from .brain_http import HttpDoor
 from .brain_qi import QiDoor
 from .camera import Camera
 from .conversation import TABLET, TOUCH, VOICE, Conversation
+from .crossing import text as is_text
 from .debts import Debts
+from .ears import Free
 from .events import Events
 from .faces import EVENT as FACE
 from .faces import Faces
-from .hearing import BrainEars, HttpEars, Muting, Topics, Vocabulary, commanded
+from .hearing import Topics, Vocabulary, commanded
 from .lights import Lights
 from .naoqi import Robot
 from .people import ENTERED, People
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from .loop import Loop
     from .settings import Settings
     from .visit import Turn
+    from .way import Way
 
 APPLICATION = "uservlm"
 """The package's uuid."""
@@ -75,7 +78,7 @@ class Life(object):
         self._loop, self._settings, self._folder = loop, settings, folder
         self._parts = []  # type: List[Any]
         self._events = {}  # type: Dict[Text, Callable[[Any], Any]]
-        self._muting = []  # type: List[Muting]
+        self._ways = []  # type: List[Way]
         self._lights = None  # type: Any
         self._tablet = None  # type: Any
         self._shown = {}  # type: Mapping[Text, Any]
@@ -176,23 +179,19 @@ class Life(object):
         def spoken(what, text):  # type: (Text, Text) -> None
             self.talk.want(what, text, VOICE)
 
-        def free(_, text):  # type: (Text, Text) -> None
-            spoken(commanded(text, self.language), text)
+        def free(sentence):  # type: (Text) -> None
+            spoken(commanded(sentence, self.language), sentence)
 
         def start():  # type: () -> None
             if name == "dialog":
-                way = Topics(self.robot, self.language, self._folder)  # type: Any
+                way = Topics(self.robot, self.language, self._folder)  # type: Way
             elif name == "words":
-                way = Vocabulary(self.robot, self._settings, self.language, spoken)
-                self._parts.append(
-                    Events(self._loop, self.robot, {"WordRecognized": way.recognised})
-                )
-            elif self._http is not None and not self.robot.has("UserVLMEars"):
-                way = HttpEars(self._loop, self.robot, self._http, free)
+                way = Vocabulary(self._loop, self.robot, self._settings, self.language, spoken)
             else:
-                way = BrainEars(self.robot, free)
+                way = Free(self._loop, self.robot, self._http, free)
+            way.speaking(self._speaker.speaking)
             self._parts.append(way)
-            self._muting.append(Muting(self._loop, way))
+            self._ways.append(way)
 
         start.__name__ = str(name)
         return start
@@ -211,7 +210,7 @@ class Life(object):
 
     def _wanted(self, what):  # type: (Text) -> Callable[[Any], None]
         def heard(value):  # type: (Any) -> None
-            text = value if what == "ask" and hasattr(value, "strip") else ""
+            text = value if what == "ask" and is_text(value) else ""
             if text or what != "ask":
                 self.talk.want(what, text, VOICE)
 
@@ -229,8 +228,8 @@ class Life(object):
             self._tablet.show(state)
 
     def _speaking(self):  # type: () -> None
-        for muting in self._muting:
-            muting.speaking(self._speaker.speaking)
+        for way in self._ways:
+            way.speaking(self._speaker.speaking)
         self.talk.speaking()
 
     def _report(self, turn):  # type: (Turn) -> None
@@ -254,6 +253,8 @@ class Life(object):
         self._loop.end()
 
     def _withdrawn(self, name):  # type: (Text) -> None
+        for way in self._ways:
+            way.left(name)
         if name == self._qi.name:
             self._qi.left()
         self.brain.left(name)

@@ -11,9 +11,8 @@ from __future__ import absolute_import, division, print_function, unicode_litera
 
 import logging
 import socket
-import sys
-from numbers import Integral
 
+from .crossing import native, plain
 from .loop import seconds
 from .problem import RobotError
 
@@ -24,7 +23,7 @@ except ImportError:  # Python 2.7
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Optional, Set, Text
+    from typing import Any, Callable, Dict, List, Optional, Set, Text, Tuple
 
     from .loop import Loop
 
@@ -33,23 +32,24 @@ if TYPE_CHECKING:
 ANSWER_MS = 5000
 LEAVE_MS = 1000
 LEAVE_S = 2.0
-_OLD = sys.version_info[0] == 2
 _LOG = logging.getLogger("uservlm")
 
 
 class Pending(object):
-    """A call on its way."""
+    """A call on its way; its service may still have to be found."""
 
-    def __init__(self, future):  # type: (Any) -> None
-        self._future = future
+    def __init__(self, service, method, values, done):
+        # type: (Text, Text, Tuple[Any, ...], Optional[Done]) -> None
+        self.service, self.method, self.values, self.done = service, method, values, done
+        self.what = "%s.%s" % (service, method)
+        self.future = None  # type: Any
 
-    def cancel(self):  # type: () -> None
-        """Want the answer no more; who answers is told, and `done` hears an error."""
-        self._future.cancel()
-
-    def wait(self, seconds):  # type: (float) -> None
-        """Wait for its end."""
-        self._future.wait(int(seconds * 1000))
+    def wait(self, seconds):  # type: (float) -> bool
+        """Wait for its end; gives whether it has come."""
+        if self.future is None:
+            return True  # it has not begun, and who leaves finds nobody
+        self.future.wait(int(seconds * 1000))
+        return not self.future.isRunning()
 
 
 class Ear(object):
@@ -58,7 +58,7 @@ class Ear(object):
     def __init__(self, loop, signal, act, keep=None):  # type: (Loop, Any, Callable[..., Any], Any) -> None
         self._loop, self._signal, self._act, self._keep = loop, signal, act, keep
         self._open = True
-        self._number = signal.connect(self.hear)
+        self._number = signal.connect(self.hear, _async=True).value(ANSWER_MS)
 
     def hear(self, *values):  # type: (*Any) -> None
         """Called by libqi, on a thread of its own."""
@@ -99,7 +99,9 @@ class Robot(object):
         self._ears = []  # type: List[Ear]
         self._numbers = []  # type: List[int]
         self._kept = []  # type: List[Any]
-        self._calls = set()  # type: Set[Any]
+        self._calls = set()  # type: Set[Pending]
+        self._sought = {}  # type: Dict[Text, List[Pending]]
+        """The services that are being looked for, and the calls that wait for each."""
         self._alive = True
         self.session = self._qi.Session()
         _await(self.session.connect(native(url), _async=True), url)
@@ -126,7 +128,7 @@ class Robot(object):
         return plain(_await(self._send(service, method, values), what))
 
     def begin(self, done, service, method, *values):
-        # type: (Optional[Done], Text, Text, *Any) -> Optional[Pending]
+        # type: (Optional[Done], Text, Text, *Any) -> Pending
         """Call, and go on.
 
         Args:
@@ -136,25 +138,14 @@ class Robot(object):
             method: the name.
             values: the arguments; raw buffers as bytes.
         """
-        what = "%s.%s" % (service, method)
-        try:
-            future = self._send(service, method, values)
-        except RobotError as error:
-            self._loop.post(self._answered, done, what, None, error)
-            return None
-
-        def answered(future):  # type: (Any) -> None
-            self._calls.discard(pending)
-            try:
-                value = future.value(0)
-            except RuntimeError as error:
-                self._loop.post(self._answered, done, what, None, _refused(what, error))
-            else:
-                self._loop.post(self._answered, done, what, plain(value), None)
-
-        pending = Pending(future)
-        self._calls.add(pending)
-        future.addCallback(answered)
+        pending = Pending(service, method, values, done)
+        if service in self._proxies:
+            self._launch(pending)
+        elif service in self._sought:
+            self._sought[service].append(pending)
+        else:
+            self._sought[service] = [pending]
+            self._seek(service)
         return pending
 
     def hear(self, service, signal, act):  # type: (Text, Text, Callable[..., Any]) -> Ear
@@ -243,6 +234,53 @@ class Robot(object):
             )
         return self._proxies[service]
 
+    def _seek(self, service):  # type: (Text) -> None
+        """Look for a service without waiting: one that hangs would hold up everything."""
+
+        def found(future):  # type: (Any) -> None
+            self._loop.post(self._found, service, future)
+
+        try:
+            self.session.service(native(service), _async=True).addCallback(found)
+        except RuntimeError as error:  # the robot has gone
+            self._refuse(service, error)
+
+    def _found(self, service, future):  # type: (Text, Any) -> None
+        try:
+            self._proxies[service] = future.value(0)
+        except RuntimeError as error:
+            self._proxies.pop(service, None)
+            self._refuse(service, error)
+        else:
+            for pending in self._sought.pop(service, []):
+                self._launch(pending)
+
+    def _refuse(self, service, error):  # type: (Text, Exception) -> None
+        """Let the calls end that wait for a service which is not found."""
+        for pending in self._sought.pop(service, []):
+            self._loop.post(self._answered, pending, None, _refused(pending.what, error))
+
+    def _launch(self, pending):  # type: (Pending) -> None
+        """Send a call to a service that is known."""
+        try:
+            future = self._send(pending.service, pending.method, pending.values)
+        except RobotError as error:
+            self._loop.post(self._answered, pending, None, error)
+            return
+
+        def answered(future):  # type: (Any) -> None
+            self._calls.discard(pending)
+            try:
+                value = future.value(0)
+            except RuntimeError as error:
+                self._loop.post(self._answered, pending, None, _refused(pending.what, error))
+            else:
+                self._loop.post(self._answered, pending, plain(value), None)
+
+        pending.future = future
+        self._calls.add(pending)
+        future.addCallback(answered)
+
     def _send(self, service, method, values):  # type: (Text, Text, Any) -> Any
         """Begin a call.
 
@@ -256,12 +294,12 @@ class Robot(object):
         except (AttributeError, RuntimeError) as error:
             raise _refused("%s.%s" % (service, method), error)
 
-    def _answered(self, done, what, value, error):
-        # type: (Optional[Done], Text, Any, Optional[RobotError]) -> None
+    def _answered(self, pending, value, error):
+        # type: (Pending, Any, Optional[RobotError]) -> None
         if not self._alive:
             return
-        if done is not None:
-            done(value, error)
+        if pending.done is not None:
+            pending.done(value, error)
         elif error is not None:
             _LOG.warning("%s", error)
 
@@ -271,6 +309,8 @@ class Robot(object):
 
     def _withdrawn(self, _, name):  # type: (int, Text) -> None
         self._proxies.pop(name, None)
+        if name in self._sought:  # what is found now may be what has just gone
+            self._seek(name)
         if self._alive:
             self._left(name)
 
@@ -285,45 +325,6 @@ class Robot(object):
             raise RobotError("no way to %s: %s" % (self._url, error))
         finally:
             probe.close()
-
-
-def plain(value):  # type: (Any) -> Any
-    """Give a value as Python 3 would: Python 2.7's libqi has byte strings for text, and longs."""
-    if isinstance(value, bytearray):
-        return bytes(value)
-    if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
-    if isinstance(value, dict):
-        return dict((plain(key), plain(one)) for key, one in value.items())
-    if _OLD and isinstance(value, bytes):
-        try:
-            return value.decode("utf-8")
-        except UnicodeDecodeError:
-            return value
-    if _OLD and isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)
-    return value
-
-
-def raw(value):  # type: (Any) -> Optional[bytes]
-    """Give a raw buffer's bytes; None when it is none.
-
-    An older libqi gives them as a byte string, which `plain` has taken for text if it could.
-    """
-    if _OLD and hasattr(value, "encode") and not isinstance(value, bytes):
-        return bytes(value.encode("utf-8"))
-    return value if isinstance(value, bytes) else None
-
-
-def native(value):  # type: (Any) -> Any
-    """Give a value as this Python's libqi sends it: text as its `str`."""
-    if _OLD and not isinstance(value, bytes) and hasattr(value, "encode"):
-        return value.encode("utf-8")
-    if isinstance(value, (list, tuple)):
-        return [native(one) for one in value]
-    if isinstance(value, dict):
-        return dict((native(key), native(one)) for key, one in value.items())
-    return value
 
 
 def _library():  # type: () -> Any

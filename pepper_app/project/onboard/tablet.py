@@ -11,7 +11,9 @@ from __future__ import absolute_import, division, print_function, unicode_litera
 
 import json
 import logging
+import re
 
+from .crossing import text as is_text
 from .problem import RobotError
 
 TYPE_CHECKING = False
@@ -25,8 +27,13 @@ TABLET = "ALTabletService"
 SCALE = 1.0
 """Of the page; NAOqi's own is 1.34."""
 PATIENCE_S = 5.0
+AGAIN_S = 1.0
 LONGEST = 500
-"""Characters that are taken from the page."""
+"""Characters of a text that are taken from the page."""
+LONGEST_EVENT = 8000
+"""Characters of what it raises; JSON may write one as twelve."""
+_HALF = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
+"""Half a character, which JSON can write and nothing else can send."""
 _LOG = logging.getLogger("uservlm")
 
 
@@ -54,13 +61,13 @@ class Tablet(object):
         self._retry = None  # type: Optional[Timer]
         if robot.call(TABLET, "loadApplication", application) is not True:
             raise RobotError("the robot has no page of %s: is the package installed?" % application)
+        self._scale = robot.call(TABLET, "getOnTouchScaleFactor")
+        robot.call(TABLET, "setOnTouchWebviewScaleFactor", SCALE)
+        robot.call(TABLET, "showWebview")
         self._ears = [
             robot.hear(TABLET, "onJSEvent", self._raised),
             robot.hear(TABLET, "onLoadPageError", self._failed),
         ]  # type: List[Ear]
-        self._scale = robot.call(TABLET, "getOnTouchScaleFactor")
-        robot.call(TABLET, "setOnTouchWebviewScaleFactor", SCALE)
-        robot.call(TABLET, "showWebview")
         self._retry = loop.after(PATIENCE_S, self._load_again)
 
     def show(self, state):  # type: (Mapping[Text, Any]) -> None
@@ -94,24 +101,21 @@ class Tablet(object):
         self._sending = False
         if error is not None:
             _LOG.warning("%s", error)
+            self._loop.after(AGAIN_S, self._send)
         elif self._sent is not self._state:
             self._send()
 
-    def _raised(self, event):  # type: (Any) -> None
-        """Read what the page says; whoever is on the robot's bus can say it too."""
-        try:
-            told = json.loads(event)
-        except (TypeError, ValueError):
-            told = None
-        do = told.get("do") if isinstance(told, dict) else None
-        text = told.get("text", "") if isinstance(told, dict) else ""
+    def _raised(self, *values):  # type: (*Any) -> None
+        """Read what the page says; whoever is on the robot's bus can say anything."""
+        told = _read(values[0]) if len(values) == 1 else {}
+        do, text = told.get("do"), told.get("text", "")
         if do == "hello":
-            self._ready = True
+            self._ready, self._sent = True, None  # what is on its way may be a former page's
             if self._retry is not None:
                 self._retry.cancel()
             self._send()
-        elif do in ("ask", "stop", "yes", "no", "remember", "forget") and hasattr(text, "strip"):
-            self._pressed(do, text.strip()[:LONGEST])
+        elif do in ("ask", "stop", "yes", "no", "remember", "forget") and is_text(text):
+            self._pressed(do, _HALF.sub("", text.strip()[:LONGEST]))
         else:
             _LOG.info("not understood from the tablet")
 
@@ -128,3 +132,14 @@ class Tablet(object):
         self._retry = self._loop.after(PATIENCE_S, self._load_again)
         self._robot.begin(None, TABLET, "loadApplication", self._application)
         self._robot.begin(None, TABLET, "showWebview")
+
+
+def _read(event):  # type: (Any) -> Dict[Text, Any]
+    """Read an event; nothing of it when the page cannot have raised it."""
+    if not is_text(event) or len(event) > LONGEST_EVENT:
+        return {}
+    try:
+        told = json.loads(event)
+    except (ValueError, RuntimeError):  # no JSON; too deep
+        return {}
+    return told if isinstance(told, dict) else {}
