@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from uservlm.pepper_app.project.onboard.hearing import commanded
 from uservlm.pepper_app.project.onboard.hearsay import contains, own_voice
 from uservlm.pepper_app.project.onboard.loop import Loop
 from uservlm.pepper_app.project.onboard.png import png
-from uservlm.pepper_app.project.onboard.presence import GONE_S, Presence
+from uservlm.pepper_app.project.onboard.presence import GONE_S, TURNED_S, Presence
 from uservlm.pepper_app.project.onboard.problem import SettingError
 from uservlm.pepper_app.project.onboard.settings import Settings, read
 
@@ -56,13 +57,25 @@ def test_no_sign_of_a_command_is_ever_left(written: str) -> None:
 def test_somebody_near_is_with_the_robot_until_they_are_gone_for_a_while() -> None:
     presence = Presence(near_m=1.5, far_m=2.5)
     assert presence.see(0.0, {7: 3.0}) is None
+    assert presence.others == 1
     assert presence.see(1.0, {7: 1.4}) == 7
+    assert presence.others == 0
     assert presence.see(2.0, {7: 2.4, 8: 0.5}) == 7, "who comes nearer has to wait"
+    assert presence.others == 1
     assert presence.see(2.5, {}) == 7, "the lists flicker"
     assert presence.see(2.0 + GONE_S, {7: 2.0, 8: 0.5}) == 7
     assert presence.see(6.0, {7: 2.6, 8: 0.5}) == 8
     assert presence.see(7.0, {8: 2.0, 9: 1.0}) == 8
     assert presence.see(7.0 + GONE_S + 0.1, {}) is None
+
+
+def test_whom_the_robot_has_not_lost_is_still_there_unless_somebody_else_is() -> None:
+    presence = Presence(near_m=1.5, far_m=2.5)
+    presence.see(0.0, {7: 1.0})
+    assert presence.see(TURNED_S - 0.1, {}, listed=[7]) == 7
+    assert presence.see(TURNED_S + 0.1, {}, listed=[7]) is None
+    presence.see(10.0, {7: 1.0})
+    assert presence.see(10.1 + GONE_S, {8: 1.0}, listed=[7, 8]) == 8, "7 is listed and has left"
 
 
 def test_of_two_who_come_the_nearer_is_taken() -> None:
@@ -143,7 +156,7 @@ def test_every_language_says_everything() -> None:
     for said in words.SAYS.values():
         for texts in said.values():
             for text in texts:
-                assert speakable(text) == text.replace(" ?", "?").replace(" !", "!")
+                assert speakable(text) == re.sub(r" ([?!:])", r"\1", text)
     assert Settings().suggestions == () and len(words.SUGGESTIONS["en"]) <= 8
 
 

@@ -140,7 +140,7 @@ def test_without_a_yes_nobody_is_kept(robot: Stage, mind: Serving, answer: str) 
         robot.quiet()
     else:
         robot.state("ready", since)
-    asked = [text for text in robot.said(since) if "Shall I remember" in text]
+    asked = [text for text in robot.said(since) if "shall I remember" in text]
     assert len(asked) == 1, "asked once a visit"
     robot.do("say", text="yes")
     robot.leaves("grace")
@@ -198,7 +198,7 @@ def test_somebody_who_is_only_heard_is_looked_at_and_answered(robot: Stage) -> N
     robot.do("arrive", who="grace", zone=3)
     report = robot.asks(CALL)
     assert report["outcome"] == "answered"
-    assert not [text for text in report["said"] if "Shall I remember" in text]
+    assert not [text for text in report["said"] if "shall I remember" in text]
 
 
 def test_two_in_view_do_not_become_one(robot: Stage, mind: Serving) -> None:

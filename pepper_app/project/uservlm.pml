@@ -47,6 +47,7 @@
         <File name="speaker" src="onboard/speaker.py" />
         <File name="tablet" src="onboard/tablet.py" />
         <File name="touch" src="onboard/touch.py" />
+        <File name="view" src="onboard/view.py" />
         <File name="visit" src="onboard/visit.py" />
         <File name="way" src="onboard/way.py" />
         <File name="words" src="onboard/words.py" />

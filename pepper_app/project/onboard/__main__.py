@@ -107,4 +107,7 @@ def _options(arguments):  # type: (Optional[List[Text]]) -> Any
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)  # at an ordinary exit, libqi's threads may still call an interpreter that ends

@@ -105,13 +105,12 @@ class Answering(object):
         elif not visit.user:
             self._host.look()
         else:
-            turn.asked = True
-            turn.tries += 1
+            id_ = turn.again()
             turn.note("asked", self._loop.now())
             self._brain.ask(
                 turn.question,
                 visit.user,
-                turn.id,
+                id_,
                 lambda sentence: self._said(turn, sentence),
                 lambda text, error: self._done(turn, text, error),
             )
@@ -127,7 +126,7 @@ class Answering(object):
         self._speaker.stop()
         if turn is not None:
             if turn.asked and not turn.over:
-                self._brain.cancel(turn.id)
+                self._brain.cancel(turn.asked_as)
             turn.stopped = True
             self._end(turn)
             self._host.ended(turn)  # its answer may have been complete, and still being said
@@ -188,7 +187,8 @@ class Answering(object):
             self._fail(turn, "away_still")
 
     def _fill(self, turn, key):  # type: (Turn, Text) -> None
-        if turn is self.turn and turn.asked and not turn.sentences and not self._speaker.speaking:
+        thinks = turn.asked or self._brain.there  # or somebody is being looked at
+        if turn is self.turn and thinks and not turn.sentences and not self._speaker.speaking:
             self._tell(turn, key)
 
     def _tell(self, turn, key):  # type: (Turn, Text) -> None
@@ -201,7 +201,7 @@ class Answering(object):
         if turn is not self.turn or turn.over:
             return
         if turn.asked:
-            self._brain.cancel(turn.id)
+            self._brain.cancel(turn.asked_as)
         self._tell(turn, key)
         turn.failed = True
         self._end(turn)

@@ -1,15 +1,14 @@
 """Being remembered, and being forgotten.
 
-Owns: that nobody is kept who has not been asked and said yes, that they are asked once a visit at
-most unless they want it, and that *forget me* reaches the brain and the robot's own memory. Knows
-nothing of questions and answers.
+Owns: that nobody is kept who has not been asked and said yes while they were alone in view, that
+they are asked once a visit at most unless they want it, and that *forget me* reaches the brain and
+the robot's own memory. Knows nothing of questions and answers.
 """
 
 from __future__ import absolute_import, division, print_function, unicode_literals
 
 import logging
 
-from .problem import GONE
 from .words import HOW
 
 TYPE_CHECKING = False
@@ -29,37 +28,64 @@ WAIT_S = 12.0
 _LOG = logging.getLogger("uservlm")
 
 
+class Asker(object):
+    """What this needs of the conversation it belongs to."""
+
+    def own(self, key):  # type: (Text) -> None
+        """Say a sentence of `words.py`."""
+        raise NotImplementedError
+
+    def changed(self):  # type: () -> None
+        """Show how things are now."""
+        raise NotImplementedError
+
+    def alone(self):  # type: () -> bool
+        """Tell whether nobody else is in view."""
+        raise NotImplementedError
+
+    def look_again(self):  # type: () -> None
+        """Look anew at who is there; what they wish is done then."""
+        raise NotImplementedError
+
+
 class Consents(object):
     """See the module."""
 
-    def __init__(self, loop, brain, debts, settings, own, changed):
-        # type: (Loop, Brains, Debts, Settings, Callable[[Text], Any], Callable[[], Any]) -> None
+    def __init__(self, loop, brain, debts, settings, host):
+        # type: (Loop, Brains, Debts, Settings, Asker) -> None
         """Ask nobody.
 
         Args:
             loop: where it is done.
             brain: keeps.
             debts: forgets.
-            settings: days, keeps and learn_faces.
-            own: says a sentence of `words.py`.
-            changed: called when there is something new to show.
+            settings: days and keeps.
+            host: see there.
         """
         self._loop, self._brain, self._debts, self._settings = loop, brain, debts, settings
-        self._own, self._changed = own, changed
+        self._host = host
         self.faces = None  # type: Optional[Faces]
         """Comes when the robot has it."""
         self._timer = None  # type: Optional[Timer]
 
+    def may_ask(self, visit):  # type: (Visit) -> bool
+        """Tell whether somebody can be asked: a stranger, alone, and seen alone."""
+        ready = visit.person is not None and visit.user and visit.seen_alone
+        return bool(ready) and not visit.kept and self._host.alone()
+
     def ask(self, visit):  # type: (Visit) -> None
         """Ask somebody whether they want to be remembered."""
         if visit.kept:
-            self._own("kept_already")
-        elif visit.user:
+            self._host.own("kept_already")
+        elif self.may_ask(visit):
             visit.asking = visit.asked_consent = True
-            self._own("ask_consent")
+            self._host.own("ask_consent")
             self._wait(visit)
+        elif visit.person is None or not self._host.alone():
+            self._host.own("alone_first")
         else:
-            self._own("unseen")
+            visit.wish = "remember"
+            self._host.look_again()
 
     def spoken(self, visit):  # type: (Visit) -> None
         """Note that the robot has fallen silent: the time for an answer begins."""
@@ -76,68 +102,117 @@ class Consents(object):
         if not visit.asking:
             return
         self.drop(visit)
-        user = visit.user
-
-        def kept(_, error):  # type: (Any, Optional[BrainError]) -> None
-            if error is not None:
-                _LOG.warning("nobody is kept: %s", error)
-                if not visit.over:
-                    self._own("keep_failed")
-            elif visit.over or visit.user != user:
-                pass  # they agreed and left: they stay kept
-            else:
-                visit.kept = True
-                self._own("kept")
-                self.describe(visit)
-            if error is None and self._settings.learn_faces and self.faces is not None:
-                if not visit.over:
-                    self.faces.learn(user)
-            self._changed()
-
-        self._brain.remember(user, HOW[way], self._settings.keeps, self._settings.days, kept)
+        if not self.may_ask(visit):  # whose yes was it?
+            self._host.own("alone_first")
+            return
+        user, visit.maybe_kept = visit.user, True
+        settings = self._settings
+        self._brain.remember(
+            user,
+            HOW[way],
+            settings.keeps,
+            settings.days,
+            lambda _, error: self._remembered(visit, user, error),
+        )
 
     def no(self, visit):  # type: (Visit) -> None
         """Take a no for an answer."""
         if visit.asking:
             self.drop(visit)
-            self._own("not_kept")
+            self._host.own("not_kept")
 
     def drop(self, visit):  # type: (Visit) -> None
         """Wait no longer; nothing was agreed to."""
         visit.asking = False
         if self._timer is not None:
             self._timer.cancel()
-        self._changed()
+        self._host.changed()
 
     def forget(self, visit):  # type: (Visit) -> None
         """Forget somebody, at once or as soon as it can be done."""
         self.drop(visit)
-        user, was_kept = visit.user, visit.kept
-        visit.user, visit.kept, visit.about = "", False, {}
-        visit.strange = visit.asked_consent = True
         visit.clear()
-        self._changed()
-        if not user:
-            self._own("nothing_kept")
-        elif was_kept:
+        user, known = visit.user, visit.kept or visit.maybe_kept
+        label = self._lone_face()
+        if label and label != user:
+            self._debts.forget(label, lambda done: None if known else self._told(visit, done))
+        if known:
             self._debts.forget(user, lambda done: self._told(visit, done))
-        else:
-            self._brain.forget(user, lambda _, error: self._told(visit, _gone(error)))
+        elif user and visit.compared and not label:
+            self._debts.drop(user, lambda done: self._told(visit, done))
+        elif user:
+            self._debts.drop(user)
+        self._unknown(visit)
+        if known or label or (user and visit.compared):
+            visit.strange = True
+        elif not self._host.alone():
+            self._host.own("alone_first")
+        else:  # who they are is found out first
+            visit.wish = "forget"
+            if not self._brain.there:
+                self._host.own("forget_later")
+            self._host.look_again()
+
+    def recognised(self, visit):  # type: (Visit) -> None
+        """Do what somebody wished, now that it is known who they are."""
+        wish, visit.wish = visit.wish, ""
+        if wish == "remember":
+            self.ask(visit)
+        elif wish == "forget" and visit.kept:
+            self.forget(visit)
+        elif wish == "forget":
+            visit.strange = visit.asked_consent = True
+            self._host.own("nothing_kept")
+
+    def crowded(self):  # type: () -> None
+        """Note that somebody else is in view: no face is learnt with them there."""
+        if self.faces is not None:
+            self.faces.disturb()
 
     def describe(self, visit):  # type: (Visit) -> None
         """Find out what the tablet shows of somebody who is kept."""
         user = visit.user
 
         def told(about, error):  # type: (Any, Optional[BrainError]) -> None
-            if error is None and visit.user == user and isinstance(about, dict):
+            same = visit.kept and visit.user == user
+            if error is None and same and isinstance(about, dict):
                 visit.about = about
-                self._changed()
+                self._host.changed()
 
         self._brain.about(user, told)
 
+    def _remembered(self, visit, user, error):
+        # type: (Visit, Text, Optional[BrainError]) -> None
+        """Go on when the brain has kept somebody, or may not have."""
+        same = visit.user == user and visit.maybe_kept
+        if error is not None:
+            _LOG.warning("nobody is kept: %s", error.code)
+            self._debts.forget(user, lambda _: None)  # it may have, and only its answer was lost
+            if same:
+                self._unknown(visit)
+                if not visit.over:
+                    self._host.own("keep_failed")
+                    self._host.look_again()
+        elif same and not visit.over:
+            visit.kept = True
+            self._host.own("kept")
+            self.describe(visit)
+            if self.faces is not None and self._host.alone():
+                self.faces.learn(user)
+        self._host.changed()
+
+    def _lone_face(self):  # type: () -> Text
+        alone = self.faces is not None and self._host.alone()
+        return self.faces.lone() if alone and self.faces is not None else ""
+
+    def _unknown(self, visit):  # type: (Visit) -> None
+        visit.user, visit.kept, visit.maybe_kept, visit.about = "", False, False, {}
+        visit.asked_consent = True
+        self._host.changed()
+
     def _told(self, visit, done):  # type: (Visit, bool) -> None
         if not visit.over:
-            self._own("forgotten" if done else "forget_later")
+            self._host.own("forgotten" if done else "forget_later")
 
     def _wait(self, visit):  # type: (Visit) -> None
         if self._timer is not None:
@@ -147,8 +222,3 @@ class Consents(object):
     def _silence(self, visit):  # type: (Visit) -> None
         if visit.asking:
             self.drop(visit)
-
-
-def _gone(error):  # type: (Optional[BrainError]) -> bool
-    """Tell whether a guest is out of the brain's memory; a brain that has gone has none."""
-    return error is None or error.code in ("unknown_user", GONE)

@@ -10,11 +10,12 @@ import logging
 import random
 
 from .answering import Answering, Host
-from .consent import Consents
+from .consent import Asker, Consents
 from .hearsay import alike, contains, own_voice
 from .looking import Looking
+from .view import state_of, view
 from .visit import Visit
-from .words import COMMANDS, SAYS, SUGGESTIONS
+from .words import COMMANDS, SAYS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ LONGEST = 500
 """Characters of a question."""
 QUIET_S = 60.0
 """After which somebody who was only heard is taken to have left."""
+HEARD_S = 5.0
+"""Who asks from afar and comes near within this is the same."""
 TWICE_S = 2.0
 """Within this the same question is one question."""
 ONE_ANSWER = 1
@@ -40,7 +43,7 @@ ONE_ANSWER = 1
 _LOG = logging.getLogger("uservlm")
 
 
-class Conversation(Host):
+class Conversation(Host, Asker):
     """See the module; every method is for the loop's thread."""
 
     def __init__(self, loop, brain, speaker, debts, settings, language):
@@ -59,8 +62,10 @@ class Conversation(Host):
         self._settings, self._language = settings, language
         self.answering = Answering(loop, brain, speaker, self)
         self.looking = Looking(loop, brain, debts, self._found)
-        self._debts = debts
-        self.consents = Consents(loop, brain, debts, settings, self.own, self.changed)
+        self.looking.alone = self.alone
+        self._debts, self._others = debts, 0
+        self._person = None  # type: Optional[int]
+        self.consents = Consents(loop, brain, debts, settings, self)
         self.visit = None  # type: Optional[Visit]
         self.shows = lambda state: None  # type: Callable[[Mapping[Text, Any]], Any]
         """Gets what the tablet is to show, whenever it changes."""
@@ -68,19 +73,27 @@ class Conversation(Host):
         """Gets each turn when its answer has been said, or ends otherwise."""
         self._quiet = None  # type: Optional[Timer]
 
-    def focus(self, person):  # type: (Optional[int]) -> None
-        """Be with somebody else, or nobody."""
-        visit = self.visit
-        if visit is not None and visit.person is None and person is not None:
-            visit.person = person  # whoever was heard before is seen now
-            self.changed()
-            return
-        self._leave()
-        if person is not None:
-            self.visit = Visit(person)
-            self.own("hello")
+    def focus(self, person, others):  # type: (Optional[int], int) -> None
+        """Be with somebody, or nobody, and know how many more are in view."""
+        self._others = others
+        if others:
+            self.consents.crowded()
+        if person != self._person:
+            self._person = person
+            self.consents.crowded()
+            question = self._fresh_question()
+            if person is not None or (self.visit is not None and self.visit.person is not None):
+                self._leave()
+            if person is not None:
+                self.visit = Visit(person)
+                self._welcome(question)
+        elif self.visit is not None and self.visit.wish and not others:
             self.look()
         self.changed()
+
+    def alone(self):  # type: () -> bool
+        """See `Asker`."""
+        return self._others == 0
 
     def want(self, what, text, way):  # type: (Text, Text, Text) -> None
         """Do what somebody wants.
@@ -104,6 +117,8 @@ class Conversation(Host):
     def brain_changed(self, there):  # type: (bool) -> None
         """Note that the brain has come or gone."""
         visit = self.visit
+        if there:
+            self._debts.pay()  # before anybody is recognised who is to be forgotten
         if there and visit is not None:
             if not visit.user:
                 self.look()
@@ -146,13 +161,22 @@ class Conversation(Host):
         if self.visit is not None:
             self.looking.begin(self.visit)
 
+    def look_again(self):  # type: () -> None
+        """See `Asker`."""
+        visit = self.visit
+        if visit is not None:
+            if visit.user and not (visit.kept or visit.maybe_kept):
+                self._debts.drop(visit.user)
+            visit.user = ""
+            self.look()
+
     def lost_sight(self):  # type: () -> None
         """See `Host`."""
         visit = self.visit
         if visit is not None and visit.user:
-            if not visit.kept:
+            if not (visit.kept or visit.maybe_kept):
                 self._debts.drop(visit.user)  # what is left of them there
-            visit.user, visit.kept = "", False
+            visit.user, visit.kept, visit.maybe_kept, visit.about = "", False, False, {}
 
     def ended(self, turn):  # type: (Turn) -> None
         """See `Host`."""
@@ -162,34 +186,9 @@ class Conversation(Host):
 
     def changed(self):  # type: () -> None
         """See `Host`."""
-        visit = self.visit
-        self.shows(
-            {
-                "state": self._state(),
-                "language": self._language,
-                "turns": visit.lines() if visit is not None else [],
-                "suggestions": list(self._settings.suggestions or SUGGESTIONS[self._language]),
-                "user": _user(visit),
-                "question": SAYS[self._language]["ask_consent"][0]
-                if visit is not None and visit.asking
-                else "",
-                "notice": "" if self._brain.there else SAYS[self._language]["notice_away"][0],
-            }
-        )
-
-    def _state(self):  # type: () -> Text
-        visit, turn = self.visit, self.answering.turn
-        if visit is not None and visit.asking:
-            return "asking"
-        if self._speaker.speaking and turn is not None and turn.sentences:
-            return "speaking"
-        if not self._brain.there:
-            return "away"
-        if turn is not None and not turn.over:
-            return "thinking"
-        if visit is None:
-            return "alone"
-        return "ready" if visit.user else "looking"
+        there = self._brain.there
+        state = state_of(self.visit, self.answering.turn, self._speaker.speaking, there)
+        self.shows(view(self.visit, state, there, self._settings, self._language))
 
     def _ask(self, text):  # type: (Text) -> None
         question = " ".join(text.split())[:LONGEST]
@@ -220,7 +219,7 @@ class Conversation(Host):
         if what == "forget":
             self.answering.stop()
             self.consents.forget(visit)
-            self.look()
+            self.look()  # a stranger is served
         elif what == "remember":
             self.consents.ask(visit)
         elif what == "yes":
@@ -241,11 +240,16 @@ class Conversation(Host):
         if why is not None:
             self.answering.unseen()
         else:
-            if visit.kept:
+            if visit.wish:
+                self.consents.recognised(visit)
+            elif visit.kept:
                 self.consents.describe(visit)
                 if self.answering.turn is None:
                     self.own("again")
-            self.answering.go_on()
+            if visit.user:
+                self.answering.go_on()
+            else:
+                self.look()
         self.changed()
 
     def _answered(self, turn):  # type: (Turn) -> None
@@ -260,8 +264,8 @@ class Conversation(Host):
         if turn.failed or not turn.sentences:
             return
         visit.answers += 1
-        stranger = visit.user and not visit.kept and not visit.asked_consent
-        if stranger and visit.answers >= ONE_ANSWER and visit.person is not None:
+        ready = visit.answers >= ONE_ANSWER and not visit.asked_consent
+        if ready and not visit.maybe_kept and self.consents.may_ask(visit):
             self.consents.ask(visit)
 
     def _wake(self, visit):  # type: (Visit) -> None
@@ -286,8 +290,23 @@ class Conversation(Host):
             self.consents.drop(visit)
         self.answering.stop()
         self.answering.leave()
-        if visit.user and not visit.kept:
+        if visit.user and not (visit.kept or visit.maybe_kept):
             self._debts.drop(visit.user)
+
+    def _welcome(self, question):  # type: (Text) -> None
+        """Greet who has come; whoever was heard a moment ago has come nearer, and asks again."""
+        if question:
+            self._ask(question)
+        else:
+            self.own("hello")
+            self.look()
+
+    def _fresh_question(self):  # type: () -> Text
+        """Give what somebody who was only heard has just asked, if it is not answered yet."""
+        visit, turn = self.visit, self.answering.turn
+        if visit is None or visit.person is not None or turn is None or turn.sentences:
+            return ""
+        return turn.question if self._loop.now() - turn.times["heard"] < HEARD_S else ""
 
     def _stay(self):  # type: () -> None
         """Let a visit of somebody who was only heard end when they are quiet."""
@@ -299,21 +318,3 @@ class Conversation(Host):
         if self.visit is not None and self.visit.person is None:
             self._leave()
             self.changed()
-
-
-def _user(visit):  # type: (Optional[Visit]) -> Optional[Dict[Text, Any]]
-    """Give what the tablet shows of somebody's being kept."""
-    if visit is None:
-        return None
-    if not visit.kept:
-        return {"kept": False}
-    about = visit.about
-    consent = about.get("consent") or {}
-    until = about.get("expires")
-    return {
-        "kept": True,
-        "since": (about.get("since") or "")[:10],
-        "until": until[:10] if until else None,
-        "how": consent.get("how") or "",
-        "keeps": consent.get("keeps") or "",
-    }

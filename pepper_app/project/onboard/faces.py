@@ -1,58 +1,85 @@
 """NAOqi's own memory of faces, for people who agreed to be remembered.
 
-Owns: the subscription to ALFaceDetection, whose face it sees now, and that learning and forgetting
-a face follow what somebody agreed to. Labels are the brain's ids, which say nothing about anybody.
-Knows nothing of pictures; NAOqi keeps what it learns on the robot, in a form of its own.
+Owns: the subscription to ALFaceDetection, whose face it sees alone, and that learning and
+forgetting a face follow what somebody agreed to. Labels are the brain's ids, which say nothing
+about anybody; labels of other programs are not touched. Knows nothing of pictures; NAOqi keeps
+what it learns on the robot, in a form of its own.
 """
 
 from __future__ import absolute_import, division, print_function, unicode_literals
 
 import logging
+import re
+
+from .crossing import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, List, Optional, Set, Text
+    from typing import Any, Callable, Dict, List, Optional, Set, Text, Tuple
 
     from .loop import Loop
     from .naoqi import Robot
     from .problem import RobotError
 
+    Done = Callable[[Any, Optional[RobotError]], Any]
+
 FACES, NAME, EVENT = "ALFaceDetection", "UserVLM", "FaceDetected"
 WAIT_S = 1.2
 """For the recognition to make up its mind; it averages over a few pictures."""
-ONE_KNOWN = 2
-"""The form of `FaceDetected`'s last element when it knows one of those it sees."""
+FRESH_S = 3.0
+"""A lone face that was recognised stays so, unless news of it stops."""
+SURE = 0.5
+"""Of the score of a face in one picture."""
+ONE_KNOWN, UNKNOWN = 2, 4
+"""Forms of `FaceDetected`'s last element: one known face, and a face to learn."""
+_OURS = re.compile(r"visitor-[0-9a-f]{12}\Z")
 _LOG = logging.getLogger("uservlm")
 
 
 class Faces(object):
     """Subscribed until it is closed."""
 
-    def __init__(self, loop, robot):  # type: (Loop, Robot) -> None
+    def __init__(self, loop, robot, recognises):  # type: (Loop, Robot, bool) -> None
         """Begin to see faces.
+
+        Args:
+            loop: where it is done.
+            robot: whose memory.
+            recognises: whether faces are learnt and recognised; else they are but forgotten.
 
         Raises:
             RobotError: the robot does not see faces (yet).
         """
-        self._loop, self._robot = loop, robot
+        self._loop, self._robot, self._recognises = loop, robot, recognises
         self._waiting = []  # type: List[Callable[[Text], Any]]
-        self._known = 0
-        self._learning = ""
-        self._unwanted = set()  # type: Set[Text]
-        """Who was forgotten while their face was being learnt."""
-        robot.call(FACES, "subscribe", NAME)
-        self._count()
+        self._lone, self._lone_at = "", loop.now() - FRESH_S
+        self._learning = set()  # type: Set[Text]
+        self._unwanted = {}  # type: Dict[Text, List[Done]]
+        """Whose face is to be forgotten as soon as it has been learnt."""
+        if recognises:
+            robot.call(FACES, "subscribe", NAME)
+        else:
+            robot.call(FACES, "isProcessing")
 
     def detected(self, value):  # type: (Any) -> None
         """Take in `FaceDetected`."""
-        label = _one_known(value)
+        label, known = _lone(value)
+        if known:
+            self._lone = label
+        self._lone_at = self._loop.now()
         if label:
-            self._tell(label)
+            waiting, self._waiting = self._waiting, []
+            for done in waiting:
+                done(label)
+
+    def lone(self):  # type: () -> Text
+        """Give the label of the only face that is seen, if it is one of ours; else nothing."""
+        return self._lone if self._loop.now() - self._lone_at < FRESH_S else ""
 
     def who(self, done):  # type: (Callable[[Text], Any]) -> None
-        """Find out whose face is seen from now on; `done` gets a label, or nothing."""
-        if not self._known:
-            done("")
+        """Find out whose face is seen; `done` gets a label of ours, or nothing."""
+        if self.lone() or not self._recognises:
+            done(self.lone())
             return
         self._waiting.append(done)
 
@@ -65,55 +92,70 @@ class Faces(object):
 
     def learn(self, label):  # type: (Text) -> None
         """Learn the face that is nearest; it takes some seconds, and may fail."""
-        self._learning = label
+        if not self._recognises:
+            return
+        self._learning.add(label)
 
         def learnt(well, error):  # type: (Any, Optional[RobotError]) -> None
-            _LOG.info("a face was %s", "learnt" if well is True else "not learnt: %s" % error)
-            self._learning = ""
-            self._count()
-            if label in self._unwanted:
-                self._unwanted.discard(label)
-                self.forget(label)
+            _LOG.info("a face was %s", "learnt" if well is True else "not learnt")
+            self._learning.discard(label)
+            for done in self._unwanted.pop(label, []):
+                self.forget(label, done)
 
         self._robot.begin(learnt, FACES, "learnFace", label)
 
-    def forget(self, label, done=None):
-        # type: (Text, Optional[Callable[[Any, Optional[RobotError]], Any]]) -> None
-        """Forget a face; it is no error when there is none."""
-        if label == self._learning:
-            self._unwanted.add(label)
+    def disturb(self):  # type: () -> None
+        """Drop what is being learnt: somebody else is in view, and it may be their face."""
+        for label in self._learning:
+            self._unwanted.setdefault(label, []).append(_ignore)
 
-        def forgotten(_, error):  # type: (Any, Optional[RobotError]) -> None
-            self._count()
-            if done is not None:
-                done(None, error)
+    def forget(self, label, done):  # type: (Text, Done) -> None
+        """Forget a face, when it has been learnt; it is no error when there is none."""
+        if label in self._learning:
+            self._unwanted.setdefault(label, []).append(done)
+            return
+        if self._lone == label:
+            self._lone = ""
+        self._robot.begin(done, FACES, "forgetPerson", label)
 
-        self._robot.begin(forgotten, FACES, "forgetPerson", label)
+    def labels(self, done):  # type: (Callable[[List[Text]], Any]) -> None
+        """Find out which of our labels the robot knows."""
+
+        def told(found, error):  # type: (Any, Optional[RobotError]) -> None
+            known = found if error is None and isinstance(found, list) else []
+            done([label for label in known if _ours(label)])
+
+        self._robot.begin(told, FACES, "getLearnedFacesList")
 
     def close(self):  # type: () -> None
         """See no more."""
-        self._robot.begin(None, FACES, "unsubscribe", NAME)
-
-    def _count(self):  # type: () -> None
-        def counted(labels, error):  # type: (Any, Optional[RobotError]) -> None
-            self._known = len(labels) if error is None and isinstance(labels, list) else 0
-
-        self._robot.begin(counted, FACES, "getLearnedFacesList")
-
-    def _tell(self, label):  # type: (Text) -> None
-        waiting, self._waiting = self._waiting, []
-        for done in waiting:
-            done(label)
+        if self._recognises:
+            self._robot.begin(None, FACES, "unsubscribe", NAME)
 
 
-def _one_known(value):  # type: (Any) -> Text
-    """Read the label out of `FaceDetected`; nothing unless one face is seen, and is known.
+def _lone(value):  # type: (Any) -> Tuple[Text, bool]
+    """Read `FaceDetected`: a label of ours, or nothing, and whether that is news.
 
-    With two in view the known one may stand behind the one who is being talked to.
+    With two in view the known one may stand behind the one who is being talked to. An element that
+    holds no recognition says nothing new of a face that is still there.
     """
     try:
-        faces, (kind, labels) = value[1][:-1], value[1][-1]
-        alone = len(faces) == 1 and kind == ONE_KNOWN and len(labels) == 1
-        return labels[0] if alone else ""
-    except (TypeError, ValueError, IndexError, KeyError):
-        return ""
+        faces, recognised = value[1][:-1], value[1][-1]
+        if len(faces) != 1:
+            return "", True
+        score, label = faces[0][1][1], faces[0][1][2]
+        if recognised and recognised[0] == ONE_KNOWN and len(recognised[1]) == 1:
+            label, score = recognised[1][0], 1.0
+        if _ours(label) and score >= SURE:
+            return label, True
+        return "", bool(recognised) and recognised[0] == UNKNOWN
+    except (TypeError, ValueError, IndexError, KeyError):  # nobody, in one of its forms
+        return "", True
+
+
+def _ours(label):  # type: (Any) -> bool
+    return text(label) and _OURS.match(label) is not None
+
+
+def _ignore(*_):  # type: (*Any) -> None
+    pass

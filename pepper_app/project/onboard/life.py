@@ -45,8 +45,9 @@ if TYPE_CHECKING:
 APPLICATION = "uservlm"
 """The package's uuid."""
 TRY_S, LONGEST_TRY_S = 1.0, 15.0
+QUESTION = "UserVLM/Question"
 EVENTS = {
-    "UserVLM/Question": "ask",
+    QUESTION: "ask",
     "UserVLM/Stop": "stop",
     "UserVLM/Forget": "forget",
     "UserVLM/Remember": "remember",
@@ -101,7 +102,7 @@ class Life(object):
             self._hear()
             self._begin()
         except RobotError:
-            self.robot.close()
+            self._leave()
             raise
         _LOG.info("with the robot at %s", url)
 
@@ -111,6 +112,9 @@ class Life(object):
         for part in reversed(self._parts):
             part.close()
         self.brain.close()
+        self._leave()
+
+    def _leave(self):  # type: () -> None
         if self._language_before:
             self.robot.begin(None, TEXT_TO_SPEECH, "setLanguage", self._language_before)
         self.robot.close()
@@ -149,9 +153,12 @@ class Life(object):
             talk.look()
 
         def faces():  # type: () -> None
-            part = talk.looking.faces = talk.consents.faces = self._debts.faces = Faces(loop, robot)
+            part = talk.looking.faces = talk.consents.faces = Faces(
+                loop, robot, settings.learn_faces
+            )
             self._parts.append(part)
             self._parts.append(Events(loop, robot, {FACE: part.detected}))
+            self._debts.seen_by(part)
 
         def lights():  # type: () -> None
             robot.call("ALLeds", "listGroups")
@@ -168,10 +175,8 @@ class Life(object):
         starts = [camera, faces, people, lights, tablet] + [
             self._way(name) for name in settings.listen
         ]
-        if not settings.learn_faces:
-            starts.remove(faces)
         for start in starts:
-            self._start(start)
+            loop.post(self._start, start)  # one by one, so that an end in between is seen
 
     def _way(self, name):  # type: (Text) -> Callable[[], None]
         """Give what starts a way to hear."""
@@ -221,6 +226,8 @@ class Life(object):
             self.talk.word(value)
 
     def _show(self, state):  # type: (Mapping[Text, Any]) -> None
+        if self._shown.get("turns") and not state["turns"] and state["state"] == "alone":
+            self.robot.begin(None, "ALMemory", "insertData", QUESTION, "")  # it was theirs
         self._shown = state
         if self._lights is not None:
             self._lights.show(state["state"])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Found = Callable[[Visit, Optional[Text]], Any]
 
-AGAIN_S, LOOKS = 1.5, 4
+AGAIN_S, SLOWLY_S, LOOKS = 1.5, 10.0, 4
 LONGEST_S = 60.0
 """For one look; a vision encoder of 896 pixels takes half of that on a slow laptop."""
 _BLIND = ("identity_not_measured",)
@@ -53,6 +53,8 @@ class Looking(object):
         self.camera = None  # type: Optional[Camera]
         self.faces = None  # type: Optional[Faces]
         """Both come when the robot has them."""
+        self.alone = lambda: True  # type: Callable[[], bool]
+        """Whether nobody but the one who is talked to is in view."""
         self.compares = True
         """Whether the brain can tell people apart."""
 
@@ -70,7 +72,8 @@ class _Look(object):
     def __init__(self, looking, visit):  # type: (Looking, Visit) -> None
         self._all, self._visit = looking, visit
         self._over = False
-        self._timer = looking.loop.after(LONGEST_S, self._later, "it takes too long")
+        self._guest = ""
+        self._timer = looking.loop.after_real(LONGEST_S, self._later, "it takes too long")
 
     def begin(self):  # type: () -> None
         """Take a picture."""
@@ -80,12 +83,17 @@ class _Look(object):
             self._all.camera.take(self._taken)
 
     def _taken(self, frame, error):  # type: (Optional[Frame], Optional[RobotError]) -> None
-        faces = self._all.faces
+        """Recognise who is alone in view; with two the known one may be the other."""
         if self._ended():
             return
+        faces, visit = self._all.faces, self._visit
+        visit.seen_alone = self._all.alone()
+        visit.compared = visit.seen_alone and not visit.strange
         if frame is None:
-            self._later(str(error))
-        elif self._visit.strange or faces is None:
+            self._later("%s" % (error,))
+        elif not visit.compared:
+            self._stranger(frame)
+        elif faces is None:
             self._compare(frame)
         else:
             seen = frame
@@ -95,27 +103,17 @@ class _Look(object):
         """Wake somebody whose face NAOqi knows."""
         if self._ended():
             return
-        if not label:
+        if not self._all.alone():  # somebody has come: it may be their face
+            self._visit.seen_alone = self._visit.compared = False
+            self._stranger(frame)
+        elif label and not self._all.debts.owes(label):
+            self._wake(frame, label, self._compare)
+        else:
             self._compare(frame)
-            return
-
-        def woken(_, error):  # type: (Any, Optional[BrainError]) -> None
-            if self._ended():
-                return
-            if error is None:
-                self._known(label)
-            elif error.code in _LATER:
-                self._later(str(error))
-            else:
-                if error.code == "unknown_user" and self._all.faces is not None:
-                    self._all.faces.forget(label)  # as the brain has done
-                self._compare(frame)
-
-        self._all.brain.wake(label, woken)
 
     def _compare(self, frame):  # type: (Frame) -> None
         """Let the brain compare them with those it keeps."""
-        if self._visit.strange or not self._all.compares:
+        if not self._all.compares:
             self._stranger(frame)
             return
 
@@ -123,55 +121,75 @@ class _Look(object):
             if self._ended():
                 return
             if error is not None and error.code in _LATER:
-                self._later(str(error))
-            elif error is None and name:
-                self._all.brain.wake(name, lambda _, __: self._known(name))
+                self._later("%s" % (error,))
+            elif error is None and name and not self._all.debts.owes(name):
+                self._wake(frame, name, self._stranger)
             else:
                 self._all.compares = error is None or error.code not in _BLIND
                 self._stranger(frame)
 
         self._all.brain.identify(frame, compared)
 
+    def _wake(self, frame, user, otherwise):
+        # type: (Frame, Text, Callable[[Frame], Any]) -> None
+        """Have the brain prepare for somebody it keeps; what it lacks is a picture at most."""
+
+        def shown(_, error):  # type: (Any, Optional[BrainError]) -> None
+            if self._ended():
+                return
+            if error is None:
+                self._visit.user, self._visit.kept = user, True
+                self._end(None)
+            elif error.code in _LATER:
+                self._later("%s" % (error,))
+            else:
+                otherwise(frame)
+
+        def woken(_, error):  # type: (Any, Optional[BrainError]) -> None
+            if error is not None and error.code == "picture_needed" and not self._ended():
+                self._all.brain.look(frame, user, shown)  # under the consent there is
+            else:
+                shown(None, error)
+
+        self._all.brain.wake(user, woken)
+
     def _stranger(self, frame):  # type: (Frame) -> None
         """Have somebody looked at whom nobody knows."""
-        user = fresh("visitor")
+        user = self._guest = fresh("visitor")
 
         def looked(_, error):  # type: (Any, Optional[BrainError]) -> None
             if self._ended():
                 self._all.debts.drop(user)
             elif error is None:
-                self._visit.user = user
+                self._guest, self._visit.user = "", user
                 self._end(None)
             else:
-                self._later(str(error))
+                self._later("%s" % (error,))
 
         self._all.brain.look(frame, user, looked)
-
-    def _known(self, user):  # type: (Text) -> None
-        if not self._ended():
-            self._visit.user, self._visit.kept = user, True
-            self._end(None)
 
     def _ended(self):  # type: () -> bool
         return self._over or self._visit.over
 
     def _later(self, why):  # type: (Text) -> None
-        """Try again in a while, but not for ever."""
+        """Try again in a while; after some tries whoever waits is told, and it goes on slower."""
         if self._ended():
             return
         _LOG.info("not seen: %s", why)
-        if self._visit.looks % LOOKS:
-            self._close()
-            self._all.loop.after(AGAIN_S, self._all.begin, self._visit)
-        else:
-            self._end(why)
+        self._close()
+        tired = self._visit.looks % LOOKS == 0
+        wait = SLOWLY_S if tired else AGAIN_S
+        self._all.loop.after(wait, self._all.begin, self._visit)
+        if tired:
+            self._all.found(self._visit, why)
 
     def _end(self, why):  # type: (Optional[Text]) -> None
         self._close()
-        if why is None:
-            self._visit.looks = 0
+        self._visit.looks = 0
         self._all.found(self._visit, why)
 
     def _close(self):  # type: () -> None
         self._over, self._visit.looking = True, False
         self._timer.cancel()
+        if self._guest:  # asked for, and nothing was heard of it
+            self._all.debts.drop(self._guest)

@@ -199,7 +199,7 @@ class Robot(object):
             @qi.bind(qi.Void, (qi.Int32, qi.Int32, qi.Dynamic, qi.Buffer))  # type: ignore[untyped-decorator]
             def processRemote(self, channels, samples, stamp, buffer):  # NAOqi's name
                 # type: (int, int, Any, Any) -> None
-                """Called by NAOqi, all 85 ms."""
+                # Python 2.7's libqi registers no method whose docstring is unicode.
                 loop.post(act, bytes(buffer))
 
         self.offer(name, Microphone())

@@ -19,31 +19,35 @@ if TYPE_CHECKING:
 
 NAME = "UserVLM"
 EXTRACTORS = ("ALPeoplePerception", "ALEngagementZones")
-LIST = "PeoplePerception/PeopleList"
+LISTED, VISIBLE = "PeoplePerception/PeopleList", "PeoplePerception/VisiblePeopleList"
 DISTANCE = "PeoplePerception/Person/%d/Distance"
 ENTERED = "EngagementZones/PersonEnteredZone1"
 LOOK_S = 0.4
+LATE_S = 3.0
+"""Of the world's; an answer that has not come by then will not."""
 
 
 class People(object):
     """See the module."""
 
     def __init__(self, loop, robot, settings, changed):
-        # type: (Loop, Robot, Settings, Callable[[Optional[int]], Any]) -> None
+        # type: (Loop, Robot, Settings, Callable[[Optional[int], int], Any]) -> None
         """Begin to look.
 
         Args:
             loop: where it is done.
             robot: whose eyes.
             settings: near_m and far_m.
-            changed: gets whom the robot is with, or None, whenever that changes.
+            changed: gets whom the robot is with, or None, and how many more are in view, whenever
+                that changes.
 
         Raises:
             RobotError: the robot cannot see people (yet).
         """
         self._loop, self._robot, self._changed = loop, robot, changed
         self._presence = Presence(settings.near_m, settings.far_m)
-        self._open, self._asking = True, False
+        self._open = True
+        self._asked = None  # type: Optional[_Asked]
         self._subscribed = []  # type: List[Text]
         for extractor in EXTRACTORS:
             robot.call(extractor, "subscribe", NAME)
@@ -66,30 +70,59 @@ class People(object):
         self._look()
 
     def _look(self):  # type: () -> None
-        if not self._asking:
-            self._asking = True
-            self._robot.begin(self._listed, "ALMemory", "getListData", [LIST])
+        """Ask who is there, unless that is being asked."""
+        if self._asked is None:
+            asked = self._asked = _Asked()
+            self._loop.after_real(LATE_S, self._late, asked)
+            self._robot.begin(
+                lambda found, error: self._listed(asked, found, error),
+                "ALMemory",
+                "getListData",
+                [VISIBLE, LISTED],
+            )
 
-    def _listed(self, found, error):  # type: (Any, Optional[RobotError]) -> None
-        ids = found[0] if error is None and found else None
-        if not isinstance(ids, list) or not all(isinstance(one, int) for one in ids):
-            ids = []
-        if not ids:
+    def _listed(self, asked, found, error):
+        # type: (_Asked, Any, Optional[RobotError]) -> None
+        if asked is not self._asked:
+            return
+        lists = found if error is None and isinstance(found, list) else []
+        visible, asked.listed = (_ids(lists[place : place + 1]) for place in (0, 1))
+        if not visible:
             self._seen({})
             return
 
         def measured(metres, error):  # type: (Any, Optional[RobotError]) -> None
-            if error is not None or not isinstance(metres, list):
-                metres = []
-            self._seen(dict((one, m) for one, m in zip(ids, metres) if isinstance(m, (int, float))))
+            if asked is self._asked:
+                known = metres if error is None and isinstance(metres, list) else []
+                self._seen(
+                    dict((one, m) for one, m in zip(visible, known) if isinstance(m, (int, float)))
+                )
 
-        self._robot.begin(measured, "ALMemory", "getListData", [DISTANCE % one for one in ids])
+        keys = [DISTANCE % one for one in visible]
+        self._robot.begin(measured, "ALMemory", "getListData", keys)
 
     def _seen(self, distances):  # type: (Dict[int, float]) -> None
-        self._asking = False
-        if not self._open:
+        asked, self._asked = self._asked, None
+        if not self._open or asked is None:
             return
-        before = self._presence.focus
-        focus = self._presence.see(self._loop.now(), distances)
-        if focus != before:
-            self._changed(focus)
+        presence = self._presence
+        before = presence.focus, presence.others
+        presence.see(self._loop.now(), distances, asked.listed)
+        if (presence.focus, presence.others) != before:
+            self._changed(presence.focus, presence.others)
+
+    def _late(self, asked):  # type: (_Asked) -> None
+        if asked is self._asked:
+            self._asked = None
+
+
+class _Asked(object):
+    """One look; what comes back after its time does not count."""
+
+    listed = []  # type: List[int]
+
+
+def _ids(lists):  # type: (List[Any]) -> List[int]
+    """Read a list of people, if it is one."""
+    ids = lists[0] if lists else None
+    return ids if isinstance(ids, list) and all(isinstance(one, int) for one in ids) else []

@@ -1,19 +1,22 @@
 """Whom the robot is with; pure.
 
 Owns: when somebody counts as come and as gone, though the robot's lists flicker several times a
-second (seen on a real Pepper: reference, PepperEvolution), and that whoever is being talked to is
-not left for somebody who comes nearer. Knows nothing of cameras; people are NAOqi's ids, which are
-new at every visit.
+second (seen on a real Pepper: reference, PepperEvolution) and name people for ten seconds after
+they were last seen, and that whoever is being talked to is not left for somebody who comes nearer.
+Knows nothing of cameras; people are NAOqi's ids, which are new at every visit.
 """
 
 from __future__ import absolute_import, division, print_function, unicode_literals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Dict, Mapping, Optional
+    from typing import Collection, Dict, Mapping, Optional
 
 GONE_S = 1.5
-"""Out of every list for this long, somebody has left."""
+"""Not seen for this long, somebody has left."""
+TURNED_S = 4.0
+"""The same for whom the robot is with, as long as it has not lost them and nobody else is near: it
+may have turned its head."""
 
 
 class Presence(object):
@@ -27,27 +30,45 @@ class Presence(object):
             far_m: metres; who goes farther is not.
         """
         self._near_m, self._far_m = near_m, far_m
-        self._seen = {}  # type: Dict[int, float]
+        self._near = {}  # type: Dict[int, float]
+        self._around = {}  # type: Dict[int, float]
+        """When each was last near, and last seen at all."""
         self.focus = None  # type: Optional[int]
         """Whom the robot is with."""
 
-    def see(self, now, distances):  # type: (float, Mapping[int, float]) -> Optional[int]
+    @property
+    def others(self):  # type: () -> int
+        """How many more are in view, at whatever distance."""
+        return len([person for person in self._around if person != self.focus])
+
+    def see(self, now, distances, listed=()):
+        # type: (float, Mapping[int, float], Collection[int]) -> Optional[int]
         """Take in who is seen, and say whom the robot is with.
 
         Args:
             now: seconds.
-            distances: metres, by person; far away people too.
+            distances: metres, by person, of all who are visible.
+            listed: whom the robot has not lost yet, visible or not.
         """
         for person, metres in distances.items():
+            self._around[person] = now
             if metres <= (self._far_m if person == self.focus else self._near_m):
-                self._seen[person] = now
-        for person in [one for one, at in self._seen.items() if now - at > GONE_S]:
-            del self._seen[person]
-        if self.focus not in self._seen:
+                self._near[person] = now
+        self._around = _recent(self._around, now - GONE_S)
+        patience = TURNED_S if self.focus in listed and not self.others else GONE_S
+        last = self._near.get(self.focus, 0.0) if self.focus is not None else 0.0
+        self._near = _recent(self._near, now - GONE_S)
+        if self.focus is None or last < now - patience:
             near = [
                 (metres, person)
                 for person, metres in distances.items()
-                if person in self._seen and metres <= self._near_m
+                if person in self._near and metres <= self._near_m
             ]
             self.focus = min(near)[1] if near else None
+        elif self.focus not in self._near:
+            self._near[self.focus] = last
         return self.focus
+
+
+def _recent(times, since):  # type: (Mapping[int, float], float) -> Dict[int, float]
+    return dict((person, at) for person, at in times.items() if at >= since)

@@ -4,7 +4,8 @@ Owns: what waits to be said, what is being said, and that a stop reaches the rob
 Knows nothing of why something is said. Everything that is said goes through `clean.py`.
 
 NAOqi 2.5 lets ALAnimatedSpeech prepare a text before it speaks, and `ALTextToSpeech.stopAll` does
-not reach what is being prepared; so after a stop it is told again while a text may still come.
+not reach what is being prepared; so after a stop it is told again until the text has ended, and
+nothing new is said before.
 """
 
 from __future__ import absolute_import, division, print_function, unicode_literals
@@ -16,16 +17,18 @@ from .clean import speakable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Deque, List, Optional, Text, Tuple
+    from typing import Any, Callable, Deque, Optional, Text, Tuple
 
     from .loop import Loop, Timer
-    from .naoqi import Robot
+    from .naoqi import Pending, Robot
     from .problem import RobotError
 
 ANIMATED, VOICE = "ALAnimatedSpeech", "ALTextToSpeech"
 MODE = {"bodyLanguageMode": "contextual"}
-STOP_AGAIN_S = (0.15, 0.4, 0.8)
-"""After a stop; a text is prepared for about 0.3 s."""
+STOP_AGAIN_S, STOPPED_S = 0.15, 1.5
+"""Between two stops, and the time after which a text that was stopped is taken to have ended."""
+LEAVE_TIMES, LEAVE_S = 6, 0.15
+"""How often a text is stopped when the app ends, and how long each is waited for (the world's)."""
 ECHO_S = 0.6
 """After its last word the robot's voice may still be on its way through a recogniser."""
 STUCK_S, STUCK_WORD_S = 15.0, 1.0
@@ -48,7 +51,9 @@ class Speaker(object):
         self._waiting = deque()  # type: Deque[Tuple[Text, Callable[[], Any]]]
         self._now = None  # type: Optional[Text]
         self._round = 0
-        self._again = []  # type: List[Timer]
+        self._busy, self._call = False, None  # type: bool, Optional[Pending]
+        """What the robot has not ended yet, whether it is still wanted or was stopped."""
+        self._hushing = None  # type: Optional[Timer]
         self._stuck = None  # type: Optional[Timer]
         self._ended_at = loop.now() - ECHO_S
         self._last = ""
@@ -56,7 +61,7 @@ class Speaker(object):
     @property
     def speaking(self):  # type: () -> bool
         """Whether something is being said, or waits."""
-        return self._now is not None
+        return self._now is not None or bool(self._waiting)
 
     def heard_as(self):  # type: () -> Text
         """Give what a microphone may hear of the robot itself now; nothing when it is silent."""
@@ -74,57 +79,68 @@ class Speaker(object):
         clean = speakable(text)
         if not clean:
             return False
+        silent = not self.speaking
         self._waiting.append((clean, begins or (lambda: None)))
-        if self._now is None:
+        if not self._busy:
             self._next()
+        if silent:
             self._changed()
         return True
 
     def stop(self):  # type: () -> None
         """Be silent at once."""
-        self._waiting.clear()
-        if self._now is None:
+        if not self.speaking:
             return
-        self._quiet()
-        for timer in self._again:
-            timer.cancel()
-        self._again = [self._loop.after(wait, self._hush, self._round) for wait in STOP_AGAIN_S]
-        self._over()
+        self._waiting.clear()
+        if self._now is not None:
+            self._over()
+            self._hush(self._round, self._loop.now() + STOPPED_S)
         self._changed()
 
     def close(self):  # type: () -> None
-        """Be silent, for good."""
-        if self._now is not None or self._loop.now() - self._ended_at < ECHO_S:
-            self._quiet()
+        """Be silent, for good; waits for a text that is being prepared."""
         self._waiting.clear()
-        for timer in self._again + ([self._stuck] if self._stuck else []):
-            timer.cancel()
+        for timer in (self._hushing, self._stuck):
+            if timer is not None:
+                timer.cancel()
+        for _ in range(LEAVE_TIMES):
+            if self._call is None:
+                return
+            self._quiet()
+            if self._call.wait(LEAVE_S):
+                return
 
     def _next(self):  # type: () -> None
         text, begins = self._waiting.popleft()
         self._round += 1
         self._now = text
-        for timer in self._again:
-            timer.cancel()
         patience = STUCK_S + STUCK_WORD_S * len(text.split())
         self._stuck = self._loop.after(patience, self._give_up, self._round)
 
         def done(_, error, number=self._round):
             # type: (Any, Optional[RobotError], int) -> None
             if error is not None:
-                _LOG.warning("%s", error)
-            self._said(number)
+                _LOG.warning("%s.say failed", ANIMATED)  # the error may hold the text
+            self._ended(number)
 
+        self._busy = True
         begins()
-        self._robot.begin(done, ANIMATED, "say", text, MODE)
+        self._call = self._robot.begin(done, ANIMATED, "say", text, MODE)
 
-    def _said(self, number):  # type: (int) -> None
-        if number != self._round or self._now is None:
-            return  # it was stopped
-        self._over()
+    def _ended(self, number):  # type: (int) -> None
+        """Go on: a text has been said, was stopped, or is given up."""
+        if number != self._round or not self._busy:
+            return
+        self._busy, self._call = False, None
+        if self._hushing is not None:
+            self._hushing.cancel()
+        wanted = self._now is not None
+        if wanted:
+            self._over()
+        self._ended_at = self._loop.now()
         if self._waiting:
             self._next()
-        else:
+        elif wanted:
             self._changed()
 
     def _over(self):  # type: () -> None
@@ -136,11 +152,17 @@ class Speaker(object):
     def _give_up(self, number):  # type: (int) -> None
         _LOG.warning("%s.say does not end", ANIMATED)
         self._quiet()
-        self._said(number)
+        self._ended(number)
 
-    def _hush(self, number):  # type: (int) -> None
-        if number == self._round and self._now is None:
-            self._quiet()
+    def _hush(self, number, last):  # type: (int, float) -> None
+        """Stop a text, again and again until it has ended."""
+        if number != self._round or not self._busy:
+            return
+        self._quiet()
+        if self._loop.now() < last:
+            self._hushing = self._loop.after(STOP_AGAIN_S, self._hush, number, last)
+        else:
+            self._ended(number)
 
     def _quiet(self):  # type: () -> None
         self._robot.begin(None, VOICE, "stopAll")

@@ -48,6 +48,17 @@ class Turn(object):
         """What the robot has said of its own accord meanwhile."""
         self.timers = []  # type: List[Timer]
 
+    def again(self):  # type: () -> Text
+        """Begin a try; gives its id: an earlier one may still be in a brain that hung."""
+        self.asked = True
+        self.tries += 1
+        return self.asked_as
+
+    @property
+    def asked_as(self):  # type: () -> Text
+        """The id of the latest try."""
+        return "%s-%d" % (self.id, self.tries)
+
     def note(self, what, at):  # type: (Text, float) -> None
         """Remember when something happened first."""
         self.times.setdefault(what, at)
@@ -63,12 +74,20 @@ class Visit(object):
         """The brain's id of them, when it has looked at them."""
         self.kept = False
         """Whether they agreed to be remembered, now or before."""
+        self.maybe_kept = False
+        """Whether the brain was told to keep them, and may have done it."""
         self.about = {}  # type: Dict[Text, Any]
         """What the brain has told of a kept one."""
         self.looking = False
         self.looks = 0
         self.strange = False
         """Whether they have just been forgotten, and are not to be recognised any more."""
+        self.seen_alone = False
+        """Whether nobody else was in view when they were looked at."""
+        self.compared = False
+        """Whether it was tried to recognise them."""
+        self.wish = ""
+        """What they want as soon as it is known who they are: forget or remember."""
         self.asked_consent = False
         self.asking = False
         """Whether the robot waits for their yes or no."""

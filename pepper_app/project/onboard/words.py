@@ -33,7 +33,7 @@ SAYS = {
         "broken": ("I am sorry, I lost my thread. Please ask me again.",),
         "nothing": ("I am sorry, I have no answer to that.",),
         "ask_consent": (
-            "Shall I remember your face, so that I know you next time? Please say yes or no.",
+            "Please say yes or no: shall I remember your face, so that I know you next time?",
         ),
         "kept": ("Thank you. I will know you next time. Say forget me whenever you like.",),
         "not_kept": ("All right. I will forget you when you leave.",),
@@ -43,6 +43,10 @@ SAYS = {
         "nothing_kept": ("I keep nothing about you when you leave.",),
         "forget_later": (
             "I cannot reach my memory right now. I will forget you as soon as I can.",
+        ),
+        "alone_first": (
+            "For that you have to be alone in front of me. Please come on your own, and say it "
+            "again.",
         ),
         "notice_away": ("I cannot think right now. I keep trying.",),
     },
@@ -62,8 +66,8 @@ SAYS = {
         "broken": ("Désolé, j'ai perdu le fil. Redemandez-moi, s'il vous plaît.",),
         "nothing": ("Désolé, je n'ai pas de réponse à cela.",),
         "ask_consent": (
-            "Voulez-vous que je me souvienne de votre visage, pour vous reconnaître la prochaine "
-            "fois ? Dites oui ou non.",
+            "Dites oui ou non : voulez-vous que je me souvienne de votre visage, pour vous "
+            "reconnaître la prochaine fois ?",
         ),
         "kept": (
             "Merci. Je vous reconnaîtrai la prochaine fois. Dites oublie-moi quand vous voulez.",
@@ -74,6 +78,10 @@ SAYS = {
         "forgotten": ("Je vous ai oublié.",),
         "nothing_kept": ("Je ne garde rien de vous quand vous partez.",),
         "forget_later": ("Je n'ai pas accès à ma mémoire. Je vous oublierai dès que possible.",),
+        "alone_first": (
+            "Pour cela, il faut être seul devant moi. Revenez seul, s'il vous plaît, et "
+            "redites-le.",
+        ),
         "notice_away": ("Je n'arrive pas à réfléchir pour le moment. Je continue d'essayer.",),
     },
 }  # type: Dict[Text, Sentences]
