@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Final, Protocol
 
 from uservlm.pepper_app.package import Package
+from uservlm.pepper_app.project.onboard.faces import FACES, ours
 from uservlm.pepper_app.robot import PORTS, Robot
 from uservlm.pepper_app.service import RobotError, Value
 
@@ -121,17 +122,30 @@ class Managers:
     def remove(self, package: Package) -> bool:
         """Stop the services and remove the package; False: it is not there.
 
+        The faces that NAOqi has learnt for the app go first.
+
         Raises:
-            RobotError: it is still there.
+            RobotError: something of it is still there.
         """
         if not self._call(PACKAGES, "hasPackage", package.uuid):
             return False
         for service in package.services:
             self._stop(service)
+        self._forget_faces()
         self._call(PACKAGES, "removePkg", package.uuid, seconds=self._patience)
         if self._call(PACKAGES, "hasPackage", package.uuid):
             raise RobotError(f"{self._host} still has {package.uuid}: restart it, and try again")
         return True
+
+    def _forget_faces(self) -> None:
+        """Have NAOqi forget the faces of people who had agreed.
+
+        Raises:
+            RobotError: it still knows one.
+        """
+        for label in filter(ours, self._call(FACES, "getLearnedFacesList") or []):
+            if self._call(FACES, "forgetPerson", label) is False:
+                raise RobotError(f"{self._host} does not forget the face {label}: try again")
 
     def _version_of(self, uuid: str) -> str:
         if not self._call(PACKAGES, "hasPackage", uuid):

@@ -37,7 +37,7 @@ PML: Final = "uservlm.pml"
 LISTS: Final = ("Dialogs/Dialog", "Resources/File", "Topics/Topic")
 """Where a `.pml` names files, besides its manifest and its behaviors."""
 DATE: Final = (1980, 1, 1, 0, 0, 0)
-PLAIN, EXECUTABLE = 0o100644, 0o100755
+PLAIN, EXECUTABLE, SECRET = 0o100644, 0o100755, 0o100600
 UNIX: Final = 3
 
 
@@ -191,7 +191,8 @@ def _zipped(files: Mapping[str, bytes], executable: set[str]) -> bytes:
         for name, content in sorted(files.items()):
             entry = zipfile.ZipInfo(name, DATE)
             entry.create_system = UNIX
-            entry.external_attr = (EXECUTABLE if name in executable else PLAIN) << 16
+            mode = SECRET if name == FILE else EXECUTABLE if name in executable else PLAIN
+            entry.external_attr = mode << 16
             packed.writestr(entry, content)
     return made.getvalue()
 

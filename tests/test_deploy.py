@@ -113,9 +113,16 @@ def test_a_robot_that_hears_late_of_a_new_service_is_asked_again(
     assert any("no service" in what for [what] in bus.values(SERVICES, "refused"))
 
 
-def test_it_is_taken_away_again(deploy: Deploy, bus: Client, folder: Path) -> None:
+def test_it_is_taken_away_again_with_the_faces_it_had_learnt(
+    deploy: Deploy, bus: Client, folder: Path
+) -> None:
     assert deploy().status == 0
+    for who, label in (("grace", "visitor-0123456789ab"), ("sam", "Bob")):
+        bus.do("arrive", who=who)
+        assert bus.call("ALFaceDetection", "learnFace", label) is True
+        bus.do("leave", who=who)
     told = deploy("--remove")
+    assert bus.call("ALFaceDetection", "getLearnedFacesList") == ["Bob"]
     assert (told.status, told.err) == (0, "")
     assert told.out.endswith(f"{UUID} is removed\n")
     assert bus.call(PACKAGES, "hasPackage", UUID) is False

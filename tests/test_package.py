@@ -139,6 +139,7 @@ def test_the_settings_are_what_was_given_and_nothing_else(
     assert "holds the brain's token" in told and TOKEN not in told
     with zipfile.ZipFile(file) as packed:
         packed.extract("settings.json", tmp_path)
+        assert packed.getinfo("settings.json").external_attr >> 16 == 0o100600, "it has the token"
     settings = read(str(tmp_path / "settings.json"))
     assert (settings.brain, settings.token) == (URL, TOKEN)
     assert (settings.language, settings.listen) == ("fr", ("free",))

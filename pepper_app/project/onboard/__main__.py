@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import traceback
 
 from .life import Life
 from .loop import Loop
@@ -19,7 +20,7 @@ from .settings import FILE, read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, List, Optional, Text
+    from typing import Any, List, Optional, Set, Text
 
 ROBOT = "tcp://127.0.0.1:9559"
 AGAIN_S = 2.0
@@ -36,8 +37,9 @@ class App(object):
 
     def __init__(self, options, settings):  # type: (Any, Any) -> None
         self._options, self._settings = options, settings
-        self._ended = False
+        self._ended = self._crashed = False
         self._loop = Loop(options.pace)
+        self._guests = set()  # type: Set[Text]
 
     def end(self, *_):  # type: (*Any) -> None
         """End soon; a signal's handler."""
@@ -57,16 +59,39 @@ class App(object):
                     self._settings,
                     FOLDER,
                     os.path.expanduser(self._options.data),
+                    self._guests,
                 )
             except RobotError as error:
                 _LOG.warning("no robot: %s", error)
-                self._loop.after(AGAIN_S, self._loop.end)
-                self._loop.run()
+                self._wait()
                 continue
             try:
                 self._loop.run()
+            except SettingError:
+                raise
+            except Exception:  # noqa: BLE001  # the edge: nobody else would start the app again
+                _LOG.error("%s: beginning anew", _place())
+                self._crashed = True
             finally:
                 life.close()
+            if self._crashed:
+                self._crashed = False
+                self._wait()
+
+    def _wait(self):  # type: () -> None
+        """Do nothing for a while, or until the end."""
+        self._loop = Loop(self._options.pace)
+        if not self._ended:
+            self._loop.after(AGAIN_S, self._loop.end)
+            self._loop.run()
+
+
+def _place():  # type: () -> Text
+    """Say what was raised and where; its message may hold what somebody has said."""
+    kind, _, trace = sys.exc_info()
+    name = kind.__name__ if kind is not None else "nothing"
+    file, line, function, _ = traceback.extract_tb(trace)[-1]
+    return "%s in %s, line %d, %s" % (name, os.path.basename(file), line, function)
 
 
 def main(arguments=None):  # type: (Optional[List[Text]]) -> int

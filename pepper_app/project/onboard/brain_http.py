@@ -9,12 +9,13 @@ from __future__ import absolute_import, division, print_function, unicode_litera
 import base64
 import json
 import socket
+import ssl
 from threading import Thread
 
 from .brain import Door
 from .crossing import text
 from .png import png
-from .problem import GONE, BrainError
+from .problem import GONE, BrainError, SettingError
 
 try:
     from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 
 QUICK_S, SLOW_S = 4.0, 90.0
 """For an answer to begin: of what is there, and of what has to be computed."""
-_BROKEN = (HTTPException, socket.error, OSError, ValueError)
-"""What a connection, or an answer that is no JSON, may raise."""
+_BROKEN = (HTTPException, socket.error, OSError, ValueError, KeyError, TypeError, AttributeError)
+"""What a connection may raise, or an answer that is no JSON or has another form."""
 
 
 class HttpDoor(Door):
@@ -53,7 +54,15 @@ class HttpDoor(Door):
             loop: where answers arrive.
             address: http://HOST:PORT.
             token: what the brain asks for, or nothing.
+
+        Raises:
+            SettingError: https, where nobody would look at the certificate.
         """
+        if address.startswith("https:") and not hasattr(ssl, "create_default_context"):
+            raise SettingError(
+                "%s: this Python does not check certificates (2.7.9 is the first that does); give "
+                "http:// in a network that you trust" % address
+            )
         self._loop, self.name = loop, address
         self._parts, self._token = urlsplit(address), token
         self._cancelled = set()  # type: set[Text]

@@ -150,8 +150,9 @@ def _brain_error(error):  # type: (Optional[RobotError]) -> Optional[BrainError]
     """Read `Service.method: code: message`; anything else means that nobody answers."""
     if error is None:
         return None
-    found = _CODE.match(str(error))
-    return BrainError(found.group(1), found.group(2)) if found else BrainError(GONE, str(error))
+    told = "%s" % (error,)  # `str` would not take its accents in Python 2.7
+    found = _CODE.match(told)
+    return BrainError(found.group(1), found.group(2)) if found else BrainError(GONE, told)
 
 
 def _values(frame):  # type: (Frame) -> Tuple[int, int, int, bytes]

@@ -30,18 +30,20 @@ _LOG = logging.getLogger("uservlm")
 class Debts(object):
     """See the module."""
 
-    def __init__(self, loop, brain, path):  # type: (Loop, Brains, Text) -> None
+    def __init__(self, loop, brain, path, guests):
+        # type: (Loop, Brains, Text, Set[Text]) -> None
         """Remember what is owed.
 
         Args:
             loop: where it is done.
             brain: forgets.
             path: of the file; its folder is made when there is something to write.
+            guests: of whom nothing is written; outlives a lost connection to the robot.
         """
         self._loop, self._brain, self._path = loop, brain, path
         self._faces = None  # type: Optional[Faces]
         self._brains, self._robots = set(), set()  # type: Set[Text], Set[Text]
-        self._guests = set()  # type: Set[Text]
+        self._guests = guests
         self._read()
         self._loop.after(AGAIN_S, self._again)
         self._loop.after(COMPARE_S, self._compare_again)
@@ -166,6 +168,8 @@ class Debts(object):
                 os.makedirs(os.path.dirname(self._path), 0o700)
             with io.open(self._path + ".new", "wb") as file:
                 file.write(json.dumps(owed).encode("ascii"))
+                file.flush()
+                os.fsync(file.fileno())
             os.rename(self._path + ".new", self._path)
         except (IOError, OSError) as error:
             _LOG.error("%s cannot be written: %s", self._path, error.strerror)

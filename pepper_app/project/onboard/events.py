@@ -62,7 +62,7 @@ class Events(object):
                 self._ears.append(self._robot.event(name, act))
                 return
             except RobotError as error:
-                if "signature" not in str(error).lower():
+                if "signature" not in ("%s" % (error,)).lower():
                     raise
                 _LOG.info("no subscriber (%s): asking again and again instead", error)
         self._polled[name] = _Polled(act)

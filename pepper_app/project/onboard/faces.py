@@ -123,7 +123,7 @@ class Faces(object):
 
         def told(found, error):  # type: (Any, Optional[RobotError]) -> None
             known = found if error is None and isinstance(found, list) else []
-            done([label for label in known if _ours(label)])
+            done([label for label in known if ours(label)])
 
         self._robot.begin(told, FACES, "getLearnedFacesList")
 
@@ -146,14 +146,15 @@ def _lone(value):  # type: (Any) -> Tuple[Text, bool]
         score, label = faces[0][1][1], faces[0][1][2]
         if recognised and recognised[0] == ONE_KNOWN and len(recognised[1]) == 1:
             label, score = recognised[1][0], 1.0
-        if _ours(label) and score >= SURE:
+        if ours(label) and score >= SURE:
             return label, True
         return "", bool(recognised) and recognised[0] == UNKNOWN
     except (TypeError, ValueError, IndexError, KeyError):  # nobody, in one of its forms
         return "", True
 
 
-def _ours(label):  # type: (Any) -> bool
+def ours(label):  # type: (Any) -> bool
+    """Tell whether a face was learnt by this app."""
     return text(label) and _OURS.match(label) is not None
 
 

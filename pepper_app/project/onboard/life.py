@@ -35,7 +35,7 @@ from .words import ROBOT_LANGUAGES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict, List, Mapping, Text
+    from typing import Any, Callable, Dict, List, Mapping, Set, Text
 
     from .loop import Loop
     from .settings import Settings
@@ -62,8 +62,8 @@ _LOG = logging.getLogger("uservlm")
 class Life(object):
     """Runs until the connection is lost, or the loop ends; `close` it in any case."""
 
-    def __init__(self, loop, url, settings, folder, data):
-        # type: (Loop, Text, Settings, Text, Text) -> None
+    def __init__(self, loop, url, settings, folder, data, guests):
+        # type: (Loop, Text, Settings, Text, Text, Set[Text]) -> None
         """Connect, and begin.
 
         Args:
@@ -72,6 +72,7 @@ class Life(object):
             settings: the deployer's.
             folder: of the package.
             data: a folder that may be written to.
+            guests: whom the brain still has to let go of; outlives this.
 
         Raises:
             RobotError: the robot is not there, or lacks its memory or its voice.
@@ -89,11 +90,13 @@ class Life(object):
             self.language = self._choose_language()
             self._http = HttpDoor(loop, settings.brain, settings.token) if settings.brain else None
             self._qi = QiDoor(loop, self.robot)
-            doors = [self._qi]  # type: List[Door]
+            doors = []  # type: List[Door]
+            if not settings.token:  # else whoever is on the robot's bus could pose as the brain
+                doors.append(self._qi)
             if self._http is not None:
                 doors.append(self._http)
             self.brain = Brains(loop, doors, self._brain_changed)
-            debts = self._debts = Debts(loop, self.brain, os.path.join(data, "forget.json"))
+            debts = self._debts = Debts(loop, self.brain, os.path.join(data, "forget.json"), guests)
             self._speaker = Speaker(loop, self.robot, self._speaking)
             self.talk = Conversation(
                 loop, self.brain, self._speaker, debts, settings, self.language
@@ -202,9 +205,13 @@ class Life(object):
         return start
 
     def _start(self, start, wait=TRY_S):  # type: (Callable[[], None], float) -> None
+        before = len(self._parts)
         try:
             start()
         except RobotError as error:
+            for part in reversed(self._parts[before:]):
+                part.close()
+            del self._parts[before:]
             _LOG.log(
                 logging.INFO if wait == TRY_S else logging.DEBUG,
                 "%s comes later: %s",

@@ -301,7 +301,7 @@ class Robot(object):
         if pending.done is not None:
             pending.done(value, error)
         elif error is not None:
-            _LOG.warning("%s", error)
+            _LOG.warning("%s failed", pending.what)  # its text may hold what is said or shown
 
     def _gone(self, *_):  # type: (*Any) -> None
         if self._alive:

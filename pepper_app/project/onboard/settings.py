@@ -48,7 +48,7 @@ class Settings(object):
         Args:
             given: values by name:
                 brain: an HTTP address; without it the robot's directory alone is looked at.
-                token: for that address.
+                token: for that address; with it the robot's directory is not looked at.
                 language: en or fr; without it the robot's own.
                 listen: some of `WAYS`; `UserVLM/Question` in ALMemory always counts.
                 suggestions: questions that the tablet offers, eight at most.

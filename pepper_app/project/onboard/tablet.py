@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TABLET = "ALTabletService"
 SCALE = 1.0
 """Of the page; NAOqi's own is 1.34."""
-PATIENCE_S = 5.0
+PATIENCE_S, LATE_S = 5.0, 5.0
 AGAIN_S = 1.0
 LONGEST = 500
 """Characters of a text that are taken from the page."""
@@ -96,11 +96,17 @@ class Tablet(object):
         # ASCII alone: U+2028 would end a line of JavaScript.
         script = "UserVLM.show(%s)" % json.dumps(self._state, sort_keys=True)
         self._robot.begin(self._arrived, TABLET, "executeJS", script)
+        self._loop.after_real(LATE_S, self._late, self._sent)
+
+    def _late(self, sent):  # type: (Mapping[Text, Any]) -> None
+        """Go on when an answer has not come: it will not."""
+        if self._sending and self._sent is sent:
+            self._arrived(None, None)
 
     def _arrived(self, _, error):  # type: (Any, Optional[RobotError]) -> None
         self._sending = False
         if error is not None:
-            _LOG.warning("%s", error)
+            _LOG.warning("%s.executeJS failed", TABLET)  # the error may hold the conversation
             self._loop.after(AGAIN_S, self._send)
         elif self._sent is not self._state:
             self._send()
