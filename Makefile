@@ -33,8 +33,8 @@ package: bootstrap  ## Make dist/uservlm-VERSION.pkg, the app for Pepper's head
 	@$(PY) -m uservlm.pepper_app.package
 
 test: export HF_HUB_OFFLINE := 1
-test: bootstrap  ## Run all tests, offline
-	@$(PY) -m pytest -q
+test: bootstrap  ## Run all tests, in two processes and offline
+	@$(PY) -m pytest -q -n 2 --dist loadfile
 
 robot: bootstrap  ## A whole conversation with a Pepper that is not there
 	@$(PY) converters/export.py

@@ -46,14 +46,20 @@ class _Wish:
     deinterleaved: bool = False
 
 
+@dataclass
+class _Stream:
+    """A subscription: when what it has been sent ended, so that each buffer goes on from there."""
+
+    until: float
+
+
 class Audio:
     """See the module."""
 
     def __init__(self, world: World, bus: Bus, speaking: Callable[[], bool]) -> None:
         self._world, self._bus, self._speaking = world, bus, speaking
         self._wishes: dict[str, _Wish] = {}
-        self._sending: dict[str, int] = {}
-        """How many samples each subscriber has had."""
+        self._sending: dict[str, _Stream] = {}
         self._voice: tuple[float, float, Samples | None] = (0.0, 0.0, None)
         self._volume = 50
         self._rng = np.random.default_rng(1)
@@ -95,8 +101,8 @@ class Audio:
     def _subscribe(self, name: str) -> None:
         self._world.did(NAME, "subscribe", name)
         if name not in self._sending:
-            self._sending[name] = 0
-            self._later(name)
+            stream = self._sending[name] = _Stream(self._world.now())
+            self._later(name, stream)
 
     def _unsubscribe(self, name: str) -> None:
         self._world.did(NAME, "unsubscribe", name)
@@ -107,25 +113,26 @@ class Audio:
         """Send no more to a subscriber that did not take it."""
         self._sending.pop(name, None)
 
-    def _later(self, name: str) -> None:
+    def _later(self, name: str, stream: _Stream) -> None:
         rate = self._wishes.get(name, _Wish()).rate
-        self._world.after(RATES[rate] / rate, lambda: self._send(name))
+        due = stream.until + RATES[rate] / rate
+        self._world.after(max(0.0, due - self._world.now()), lambda: self._send(name, stream))
 
-    def _send(self, name: str) -> None:
-        if name not in self._sending:
+    def _send(self, name: str, stream: _Stream) -> None:
+        if self._sending.get(name) is not stream:
             return
         wish = self._wishes.get(name, _Wish())
         count = RATES[wish.rate]
-        heard = self._hear(wish.rate, self._world.now() - count / wish.rate, count)
+        heard = self._hear(wish.rate, stream.until, count)
+        stream.until += count / wish.rate
         channels = 1
         if wish.channel == ALL:
             channels = MICROPHONES
             rows = np.repeat(heard[:, None], channels, axis=1)
             heard = rows.T.reshape(-1) if wish.deinterleaved else rows.reshape(-1)
-        self._sending[name] += count
         buffer = bytearray(heard.astype("<i2").tobytes())
         self._bus.call(name, "processRemote", channels, count, stamp(), buffer)
-        self._later(name)
+        self._later(name, stream)
 
     def _hear(self, rate: int, since: float, count: int) -> Samples:
         """Give the sound of a moment."""

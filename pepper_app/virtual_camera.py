@@ -99,6 +99,7 @@ class Camera:
         slow = "slow-network" in self._world.misbehaving
         with self._world.lock:
             frame = self._frame(handle)
+            self._world.did(NAME, "getImageRemote", handle, frame is not None)
         self._calls.later(SLOW_FRAME_S if slow else 0.0, reply, frame)
 
     def _frame(self, handle: str) -> tuple[Value, ...] | None:

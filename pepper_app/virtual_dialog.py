@@ -100,6 +100,8 @@ class Dialog:
             raise RobotError(f"{path}: {error}") from error
 
     def _load(self, content: str) -> str:
+        if "no-topics" in self._world.misbehaving:
+            raise RobotError("the topic cannot be compiled")
         topic = read(content)
         if topic.name in self._topics:
             raise RobotError(f"topic {topic.name} is loaded already")

@@ -33,6 +33,8 @@ from uservlm.pepper_app.virtual_world import World
 
 CONTROL: Final = "VirtualPepper"
 LATE_S: Final = 2.0
+LACKS: Final = {"no-camera": "ALVideoDevice", "no-tablet": "ALTabletService"}
+"""What a misbehaviour takes away at the boot."""
 ADDRESS: Final = "tcp://127.0.0.1:9559"
 
 
@@ -109,7 +111,13 @@ class Naoqi:
         ]
         self._parts = parts
         self._offer([*self.memory.services(), control(self)])
-        rest = [service for part in parts[1:] for service in part.services()]
+        missing = [name for lack, name in LACKS.items() if lack in world.misbehaving]
+        rest = [
+            service
+            for part in parts[1:]
+            for service in part.services()
+            if service.name not in missing
+        ]
         if "late-services" in world.misbehaving:
             world.after(LATE_S, lambda: self._rest(rest))
         else:

@@ -178,6 +178,7 @@ class Speech:
             for command in _COMMAND.findall(text):
                 self._world.did(ANIMATED, "executes", command)
             spoken = " ".join(_COMMAND.sub(" ", text).split())
+            self._world.did(ANIMATED, "prepares", spoken)
             self._world.after(
                 PREPARE_S,
                 lambda: self.say(spoken, lambda: self._calls[ANIMATED].later(0.0, reply, None)),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from serving import Serving, serving
-from virtual_pepper import Client, client, pepper
+from virtual_pepper import Client, client, pepper, wait_until_back
 
 from uservlm.pepper_app.package import pack
 from uservlm.pepper_app.project.onboard.lights import COLOURS
@@ -28,6 +30,9 @@ PACE = 4.0
 """How much faster than a robot's time runs, where a brain has to keep up."""
 WAIT_S = 30.0
 """Of the clock, for what must happen."""
+ENDS_S = 10.0
+"""Of the clock, from SIGTERM to the app's end, as the app promises."""
+PROJECT = Path(__file__).resolve().parents[1] / "pepper_app" / "project"
 
 
 class Stage:
@@ -63,11 +68,13 @@ class Stage:
 
         return self.until(found, f"{part!r} in {self.said(since)}", seconds)
 
-    def until(self, true: Callable[[], Any], what: object, seconds: float = WAIT_S) -> Any:
+    def until(
+        self, true: Callable[[], Any], what: object, seconds: float = WAIT_S, every: float = 0.05
+    ) -> Any:
         end = time.monotonic() + seconds
         while not (found := true()):
             assert time.monotonic() < end, f"{what}\n{self.log()}\n{self.told()}"
-            time.sleep(0.05)
+            time.sleep(every)
         return found
 
     def quiet(self, seconds: float = 1.0) -> None:
@@ -110,24 +117,23 @@ class Stage:
 
     def report(self, since: float) -> dict[str, Any]:
         """Wait for the end of a turn."""
-
-
-        def reports() -> list[str]:
-            raised = [deed["values"] for deed in self.deeds("ALMemory", "raiseEvent", since)]
-            return [value for name, value in raised if name == "UserVLM/LastTurn"]
-
-        report: dict[str, Any] = json.loads(self.until(reports, "no report")[-1])
+        report: dict[str, Any] = self.until(lambda: self.reports(since), "no report")[-1]
         return report
+
+    def reports(self, since: float) -> list[dict[str, Any]]:
+        """Give what the app has reported of its turns."""
+        raised = [deed["values"] for deed in self.deeds("ALMemory", "raiseEvent", since)]
+        return [json.loads(value) for name, value in raised if name == "UserVLM/LastTurn"]
 
     def state(self, wanted: str, since: float = 0.0) -> None:
         """Wait for a state as the eyes show it."""
-        colour = COLOURS[wanted]
+        self.until(lambda: self.eyes(since) == wanted, f"never {wanted}")
 
-        def shown() -> bool:
-            deeds = self.deeds("ALLeds", "fadeRGB", since)
-            return bool(deeds) and deeds[-1]["values"][1] == colour
-
-        self.until(shown, f"never {wanted}")
+    def eyes(self, since: float = 0.0) -> str:
+        """Give the state that the eyes show, if they have changed."""
+        deeds = self.deeds("ALLeds", "fadeRGB", since)
+        shown = {colour: state for state, colour in COLOURS.items()}
+        return shown[deeds[-1]["values"][1]] if deeds else ""
 
     def tablet(self) -> dict[str, Any]:
         """Give what the tablet was told last."""
@@ -153,6 +159,28 @@ class Stage:
         begun = time.monotonic()
         self.bus.call("ALServiceManager", "stopService", SERVICE)
         return time.monotonic() - begun
+
+    def gone(self) -> None:
+        """Wait until naoqi has hung up."""
+        end = time.monotonic() + WAIT_S
+        while self.bus.session.isConnected():
+            assert time.monotonic() < end, "naoqi stays"
+            time.sleep(0.02)
+
+    def back(self) -> None:
+        """Wait until naoqi has gone and is there again, and talk to that one."""
+        self.gone()
+        wait_until_back(self.url)
+        self.bus.close()
+        self.bus = Client(self.url)
+        self.bus.session.waitForService("ALServiceManager")
+
+    def touched(self, since: float) -> float:
+        """Wait until what is said is interrupted; gives seconds of the robot's since the touch."""
+        begun = self.until(lambda: self.deeds("ALTouch", "touched", since), "not touched")
+        at = float(begun[-1]["at"])
+        ended = self.until(lambda: self.deeds("ALTextToSpeech", "interrupted", at), "it goes on")
+        return float(ended[0]["at"]) - at
 
     def start(self) -> None:
         assert self.bus.call("ALServiceManager", "startService", SERVICE) is True
@@ -208,6 +236,32 @@ def stage(
             acting.until(lambda: "UserVLM" in str(acting.held()), "the app does not begin")
         yield acting
         acting.stop()
+        assert "beginning anew" not in acting.log(), f"it has crashed\n{acting.log()}"
+
+
+@contextmanager
+def beside(
+    robot: Stage, python: str, settings: dict[str, Any]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Have the app run on a PC beside the robot; its log is where the service's would be."""
+    written = robot.folder.parent / "beside.json"
+    written.write_text(json.dumps(settings))
+    log = robot.folder / "logs" / f"{SERVICE}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [*shlex.split(python), "-B", "-m", "onboard", "--qi-url", robot.url]
+    command += ["--settings", str(written), "--data", str(robot.folder.parent / "data")]
+    with log.open("ab") as told:
+        process = subprocess.Popen(
+            [*command, "--pace", str(robot.pace)], cwd=PROJECT, stdout=told, stderr=told
+        )
+    try:
+        robot.until(lambda: "UserVLM" in str(robot.held()), "the app does not begin")
+        yield process
+        process.terminate()
+        assert process.wait(ENDS_S) == 0, robot.log()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def package(file: Path, settings: dict[str, Any]) -> Path:
@@ -229,9 +283,7 @@ def brain(bundle: Path, folder: Path, robot: Stage | None, *options: str) -> Ite
 
 
 @contextmanager
-def play(
-    bundle: Path, folder: Path, *options: str, **more: Any
-) -> Iterator[tuple[Stage, Serving]]:
+def play(bundle: Path, folder: Path, *options: str, **more: Any) -> Iterator[tuple[Stage, Serving]]:
     """Have all of it, with the brain at the robot's door."""
     with ExitStack() as open_:
         acting = open_.enter_context(stage(folder, *options, **more))
@@ -241,4 +293,7 @@ def play(
         yield acting, thinking
 
 
-__all__ = ["COLOURS", "SERVICE", "Client", "Stage", "brain", "package", "play", "stage"]
+__all__ = [
+    *("COLOURS", "ENDS_S", "OWN", "SERVICE", "Client", "Stage"),
+    *("beside", "brain", "package", "play", "stage"),
+]

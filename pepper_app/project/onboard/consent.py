@@ -77,6 +77,8 @@ class Consents(object):
         """Ask somebody whether they want to be remembered."""
         if visit.kept:
             self._host.own("kept_already")
+        elif visit.asking:
+            self._wait(visit)  # the question is being said, or has just been
         elif self.may_ask(visit):
             visit.asking = visit.asked_consent = True
             self._host.own("ask_consent")

@@ -10,10 +10,13 @@ from __future__ import absolute_import, division, print_function, unicode_litera
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Collection, Dict, Mapping, Optional
+    from typing import Collection, Dict, Mapping, Optional, Tuple
 
-GONE_S = 1.5
-"""Not seen for this long, somebody has left."""
+    Moment = Tuple[float, int]
+
+GONE_S, GONE_LOOKS = 1.5, 3
+"""Not seen for this long, and in so many looks, somebody has left: where looks take long, one that
+finds the lists empty says nothing."""
 TURNED_S = 4.0
 """The same for whom the robot is with, as long as it has not lost them and nobody else is near: it
 may have turned its head."""
@@ -30,9 +33,10 @@ class Presence(object):
             far_m: metres; who goes farther is not.
         """
         self._near_m, self._far_m = near_m, far_m
-        self._near = {}  # type: Dict[int, float]
-        self._around = {}  # type: Dict[int, float]
-        """When each was last near, and last seen at all."""
+        self._looks = 0
+        self._near = {}  # type: Dict[int, Moment]
+        self._around = {}  # type: Dict[int, Moment]
+        """When, and in which look, each was last near, and last seen at all."""
         self.focus = None  # type: Optional[int]
         """Whom the robot is with."""
 
@@ -50,25 +54,29 @@ class Presence(object):
             distances: metres, by person, of all who are visible.
             listed: whom the robot has not lost yet, visible or not.
         """
+        self._looks += 1
         for person, metres in distances.items():
-            self._around[person] = now
+            self._around[person] = now, self._looks
             if metres <= (self._far_m if person == self.focus else self._near_m):
-                self._near[person] = now
-        self._around = _recent(self._around, now - GONE_S)
+                self._near[person] = now, self._looks
+        self._around = self._recent(self._around, now - GONE_S)
         patience = TURNED_S if self.focus in listed and not self.others else GONE_S
-        last = self._near.get(self.focus, 0.0) if self.focus is not None else 0.0
-        self._near = _recent(self._near, now - GONE_S)
-        if self.focus is None or last < now - patience:
+        last = self._near.get(self.focus) if self.focus is not None else None
+        self._near = self._recent(self._near, now - GONE_S)
+        if last is None or not self._counts(last, now - patience):
             near = [
                 (metres, person)
                 for person, metres in distances.items()
                 if person in self._near and metres <= self._near_m
             ]
             self.focus = min(near)[1] if near else None
-        elif self.focus not in self._near:
+        elif self.focus is not None:
             self._near[self.focus] = last
         return self.focus
 
+    def _recent(self, times, since):  # type: (Mapping[int, Moment], float) -> Dict[int, Moment]
+        return dict((one, moment) for one, moment in times.items() if self._counts(moment, since))
 
-def _recent(times, since):  # type: (Mapping[int, float], float) -> Dict[int, float]
-    return dict((person, at) for person, at in times.items() if at >= since)
+    def _counts(self, moment, since):  # type: (Moment, float) -> bool
+        at, look = moment
+        return at >= since or self._looks - look < GONE_LOOKS
