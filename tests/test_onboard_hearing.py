@@ -342,7 +342,8 @@ def test_free_speech_goes_over_http_where_there_is_no_other_way(
 def heard(robot: Stage, sounds: Path) -> None:
     """Somebody is heard by the ears there are now, and answered."""
     hears(robot, "free")
-    robot.until(lambda: robot.tablet()["state"] in ("ready", "alone"), "no brain")
+    robot.until(lambda: robot.tablet()["state"] in ("ready", "asking"), "no brain")
+    robot.quiet(0.7)
     since = robot.now()
     speaks(robot, "am i alone", sounds)
     assert robot.report(since)["outcome"] == "answered"
@@ -352,10 +353,10 @@ def test_ears_are_found_when_they_come_and_again_when_the_brain_is_another(
     pocket_bundle: Path, speech: Path, tmp_path: Path
 ) -> None:
     with stage(tmp_path, pace=PACE, listen=["free"]) as robot:
-        robot.do("arrive", who="grace", zone=3)
+        robot.do("arrive", who="grace")
         with brain(pocket_bundle, tmp_path, robot):
             robot.page_loads()
-            robot.until(lambda: robot.tablet()["state"] == "alone", "no brain")
+            robot.until(lambda: robot.tablet()["state"] == "ready", "no brain")
             assert HOLDS["free"] not in str(robot.held())
         for _ in range(2):
             with brain(pocket_bundle, tmp_path, robot, "--hear", str(speech)) as mind:
@@ -380,7 +381,7 @@ def test_over_http_too_ears_are_found_when_they_come_and_again_after_a_restart(
         lonely.until(lambda: lonely.tablet()["state"] == "alone", "no brain")
         assert "Microphone" not in str(lonely.held()), "nobody would hear"
         deaf.kill()
-    lonely.do("arrive", who="grace", zone=3)
+    lonely.do("arrive", who="grace")
     for _ in range(2):
         with serving(pocket_bundle, tmp_path, "--hear", str(speech), port=port) as mind:
             heard(lonely, tmp_path)

@@ -19,6 +19,7 @@ from uservlm.pepper_app.project.onboard import words
 from uservlm.pepper_app.project.onboard.clean import speakable
 from uservlm.pepper_app.project.onboard.hearing import commanded
 from uservlm.pepper_app.project.onboard.hearsay import contains, own_voice
+from uservlm.pepper_app.project.onboard.lights import COLOURS, Lights
 from uservlm.pepper_app.project.onboard.loop import Loop
 from uservlm.pepper_app.project.onboard.png import png
 from uservlm.pepper_app.project.onboard.presence import GONE_LOOKS, GONE_S, TURNED_S, Presence
@@ -87,6 +88,28 @@ def test_whom_the_robot_has_not_lost_is_still_there_unless_somebody_else_is() ->
 
 def test_of_two_who_come_the_nearer_is_taken() -> None:
     assert Presence(1.5, 2.5).see(0.0, {1: 1.4, 2: 0.7}) == 2
+
+
+def test_the_eyes_show_one_state_after_the_other_and_the_latest_in_the_end() -> None:
+    """Two fades on their way could overtake each other."""
+
+    class Eyes:
+        def __init__(self) -> None:
+            self.shown: list[int] = []
+
+        def begin(self, done: Any, _: str, method: str, *values: Any) -> object:
+            self.shown.append(values[1])
+            self.done = done
+            return self
+
+    eyes = Eyes()
+    lights = Lights(eyes)  # type: ignore[arg-type]
+    for state in ("thinking", "ready", "speaking"):
+        lights.show(state)
+    assert eyes.shown == [COLOURS["thinking"]]
+    for _ in range(2):
+        eyes.done(None, None)
+    assert eyes.shown == [COLOURS["thinking"], COLOURS["speaking"]]
 
 
 def test_the_robot_knows_its_own_voice() -> None:

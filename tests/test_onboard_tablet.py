@@ -107,7 +107,7 @@ class Screen:
 
     def asks(self, question: str) -> float:
         """Touch a suggestion; gives the robot's time before."""
-        since = self._robot.now()
+        since: float = self._robot.now()
         self.touch(f".chip:has-text({json.dumps(question)})")
         return since
 

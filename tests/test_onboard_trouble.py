@@ -43,12 +43,10 @@ def wrong_with(robot: Stage) -> list[str]:
 def test_a_conversation_goes_well_whatever_the_robot_does(
     pocket_bundle: Path, tmp_path: Path, trouble: str, version: str, request: pytest.FixtureRequest
 ) -> None:
-    pace = 2.0 if trouble == SLOW else 4.0
-    python = command_of(request, version)
+    pace, python = 2.0 if trouble == SLOW else 4.0, command_of(request, version)
+    listen = ["dialog", "words"] if trouble == "no-topics" else ["words"]
     with (
-        stage(
-            tmp_path, "--misbehave", trouble, pace=pace, python=python, listen=["words"]
-        ) as robot,
+        stage(tmp_path, "--misbehave", trouble, pace=pace, python=python, listen=listen) as robot,
         brain(pocket_bundle, tmp_path, robot) as mind,
     ):
         robot.state("alone")

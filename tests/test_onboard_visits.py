@@ -114,7 +114,7 @@ def test_forget_me_works_by_touch_and_tablet(robot: Stage, mind: Serving, way: s
     assert mind.client.get(f"/v1/users/{user}").json()["consent"]["how"].startswith("pressed yes")
     since = robot.now()
     if way == "touch":
-        robot.do("touch", sensor="RearTactilTouched", seconds=3.5)
+        robot.do("touch", sensor="RearTactilTouched", seconds=8.0)
     else:
         robot.presses("forget")
     robot.hears("I have forgotten you", since)

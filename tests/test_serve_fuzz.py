@@ -103,7 +103,7 @@ def test_odd_names_in_addresses(attacked: Attacked) -> None:
     @few(1200)
     @given(method, st.lists(part, min_size=1, max_size=3).map("/".join))
     def ask(how: str, name: str) -> None:
-        name = name.encode().decode("ascii", "ignore") or "a"
+        name = name.encode().decode("ascii", "ignore")[:60_000] or "a"  # httpx sends no more
         attacked.request("name", how, f"/v1/users/{name}".rstrip("/?") + "x")
 
     ask()
