@@ -1,25 +1,33 @@
 """The qi door: a brain as the service `UserVLM` in the robot's own directory, its ears beside it.
 
-Owns: which parts make up the door, and that the brain shows its health. Knows nothing of what they
-do. Where libqi is missing the door says so and stays shut; the brain answers over HTTP anyway.
+Owns: which parts make up the door, which of two implementations of the protocol speaks for it, and
+that the brain shows its health. Knows nothing of what they do. libqi where it is, else our own
+(`qi_wire_*.py`); USERVLM_QI=libqi or USERVLM_QI=wire asks for one of them.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from threading import Event
+from typing import Any, Final
 
 from uservlm.pepper_app import brain_service, ears_service
 from uservlm.pepper_app.brain_service import BrainService
 from uservlm.pepper_app.ears_service import EarsService
 from uservlm.pepper_app.qi_keeper import FIRST_PAUSE_S, Keeper
 from uservlm.pepper_app.qi_session import open_session
-from uservlm.pepper_app.robot import Login, read_password, robot_at
-from uservlm.pepper_app.service import Connect
+from uservlm.pepper_app.qi_wire_session import open_wire_session
+from uservlm.pepper_app.robot import Login, Robot, read_password, robot_at
+from uservlm.pepper_app.service import Connect, NoLibraryError, Session
+from uservlm.runtime.errors import RequestError
 from uservlm.runtime.server.brain import Brain
 from uservlm.runtime.server.ears import Ears
 
 __all__ = ["Login", "QiDoor", "open_qi_door", "read_password"]
+
+IMPLEMENTATION_VARIABLE: Final = "USERVLM_QI"
 
 
 class QiDoor:
@@ -89,6 +97,23 @@ def open_qi_door(
         ears: to offer beside it.
 
     Raises:
-        RequestError: no such address, or tcps without a password.
+        RequestError: no such address, tcps without a password, or USERVLM_QI names no
+            implementation.
     """
-    return QiDoor(brain, partial(open_session, robot_at(url, login)), ears=ears)
+    wanted = os.environ.get(IMPLEMENTATION_VARIABLE, "")
+    known = {"": _open_either, "libqi": open_session, "wire": open_wire_session}
+    if wanted not in known:
+        raise RequestError(f"{IMPLEMENTATION_VARIABLE}={wanted}: set it to libqi or wire, or not")
+    return QiDoor(brain, partial(known[wanted], robot_at(url, login)), ears=ears)
+
+
+def _open_either(robot: Robot, lost: Callable[[], None], closing: Event) -> Session:
+    """Connect with libqi, or without it where it is missing.
+
+    Raises:
+        RobotError: nobody there, refused, or given up.
+    """
+    try:
+        return open_session(robot, lost, closing)
+    except NoLibraryError:
+        return open_wire_session(robot, lost, closing)
