@@ -66,7 +66,7 @@ def converses(robot: Stage, mind: Serving, who: str = "grace") -> None:
     assert set(robot.said(since)) <= OWN, "greeted"
     since = robot.now()
     told = robot.asks(CALL)
-    assert (told["outcome"], told["said"]) == ("answered", truth)
+    assert (told["outcome"], told["said"]) == ("answered", truth), robot.told()
     robot.hears("shall I remember your face", since)
     robot.state("asking", since)
     robot.quiet()

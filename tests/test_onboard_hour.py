@@ -28,8 +28,8 @@ from stage import ENDS_S, OWN, Stage, brain, play, stage
 
 from uservlm.pepper_app.project.onboard.words import SAYS
 
-VISITS = int(os.environ.get("USERVLM_VISITS", "150"))
-PACE, FLICKERS_PACE = 40.0, 8.0
+VISITS = int(os.environ.get("USERVLM_VISITS", "80"))
+PACE, FLICKERS_PACE = 40.0, 3.0
 PEOPLE = [f"person {number}" for number in range(40)]
 WEAR = "What am I wearing?"
 QUESTIONS = (CALL, FEEL, WEAR)
@@ -215,7 +215,7 @@ def test_nobody_is_lost_while_the_lists_flicker(
     options = {"pace": FLICKERS_PACE, "python": " ".join(python27), "listen": ["words"]}
     with play(pocket_bundle, tmp_path, "--misbehave", "flicker", **options) as (robot, mind):
         day = Day(robot, Truth(mind), mind)
-        for _ in range(12):
+        for _ in range(6):
             day.visit()
         greetings = [text for text in robot.said() if text in SAYS["en"]["hello"]]
         assert len(greetings) <= len(robot.deeds("people", "arrive")), "somebody came twice"
