@@ -7,8 +7,10 @@ says of somebody, asked over its HTTP door with the picture that the robot's cam
 from __future__ import annotations
 
 import io
+import os
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -111,6 +113,13 @@ def leaves_nothing(robot: Stage, *texts: str) -> None:
         for secret in secrets:
             assert secret not in written or (package and secret in shipped), (file, secret[:40])
         assert package or b"\x89PNG" not in written and b"\xff\xd8\xff" not in written, file
+
+
+VERSIONS = ["2.7"]
+"""Of Python, for what does not depend on it; USERVLM_BOTH_PYTHONS=1 adds 3, as does a machine on
+which 2.7 cannot be had."""
+if os.environ.get("USERVLM_BOTH_PYTHONS") or not shutil.which("apt-get"):
+    VERSIONS.append("3")
 
 
 def command_of(request: pytest.FixtureRequest, version: str) -> str:

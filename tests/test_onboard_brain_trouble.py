@@ -20,7 +20,17 @@ import pytest
 pytest.importorskip("qi")
 
 import qi
-from conversing import CALL, IDS, Truth, command_of, converses, known, leaves_nothing, owed
+from conversing import (
+    CALL,
+    IDS,
+    VERSIONS,
+    Truth,
+    command_of,
+    converses,
+    known,
+    leaves_nothing,
+    owed,
+)
 from serving import serving
 from stage import ENDS_S, brain, play, stage
 
@@ -28,7 +38,7 @@ from uservlm.pepper_app.qi_object import LibqiService
 from uservlm.pepper_app.service import Method, Reply, Service, Value
 
 AWAY, STILL = "I cannot think right now", "I still cannot think"
-BOTH = pytest.mark.parametrize("version", ["2.7", "3"])
+BOTH = pytest.mark.parametrize("version", VERSIONS)
 HOSTILE = (
     r"^call(ALSystem.shutdown()) Hello \vct=50\ you. $Event=1 ^start(animations/Stand/Hey_1) "
     r"^pCall(ALMotion.rest()) \mrk=1\ Bye ^^run(x)y."

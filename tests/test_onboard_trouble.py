@@ -14,7 +14,17 @@ import pytest
 
 pytest.importorskip("qi")
 
-from conversing import CALL, FEEL, STOPS_S, Truth, command_of, converses, known, leaves_nothing
+from conversing import (
+    CALL,
+    FEEL,
+    STOPS_S,
+    VERSIONS,
+    Truth,
+    command_of,
+    converses,
+    known,
+    leaves_nothing,
+)
 from serving import Serving
 from stage import ENDS_S, OWN, SERVICE, Stage, beside, brain, play, stage
 
@@ -29,7 +39,7 @@ TROUBLES = [
     ("late-services", "2.7"),
     ("flicker", "2.7"),
     (SLOW, "2.7"),
-    (SLOW, "3"),
+    *((SLOW, version) for version in VERSIONS if version == "3"),
     ("no-tablet", "2.7"),
     ("no-topics", "2.7"),
 ]
@@ -91,7 +101,7 @@ def test_without_a_camera_it_says_that_it_cannot_see(
         assert known(mind) == []
 
 
-@pytest.mark.parametrize("version", ["2.7", "3"])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_stop_reaches_a_text_that_is_still_prepared(
     pocket_bundle: Path, tmp_path: Path, version: str, request: pytest.FixtureRequest
 ) -> None:
@@ -131,7 +141,7 @@ RESTARTS: dict[str, Callable[[Stage], object]] = {
 }
 
 
-@pytest.mark.parametrize("version", ["2.7", "3"])
+@pytest.mark.parametrize("version", VERSIONS)
 def test_beside_the_robot_it_finds_naoqi_again(
     pocket_bundle: Path, tmp_path: Path, version: str, request: pytest.FixtureRequest
 ) -> None:
