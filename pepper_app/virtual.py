@@ -13,6 +13,7 @@ only while somebody has subscribed; on a robot, its own life may have subscribed
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -113,4 +114,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # libqi's threads may abort an interpreter that is being taken down
