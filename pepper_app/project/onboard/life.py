@@ -79,7 +79,6 @@ class Life(object):
         """
         self._loop, self._settings, self._folder = loop, settings, folder
         self._parts = []  # type: List[Any]
-        self._events = {}  # type: Dict[Text, Callable[[Any], Any]]
         self._ways = []  # type: List[Way]
         self._lights = None  # type: Any
         self._tablet = None  # type: Any
