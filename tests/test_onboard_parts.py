@@ -25,6 +25,7 @@ from uservlm.pepper_app.project.onboard.png import png
 from uservlm.pepper_app.project.onboard.presence import GONE_LOOKS, GONE_S, TURNED_S, Presence
 from uservlm.pepper_app.project.onboard.problem import SettingError
 from uservlm.pepper_app.project.onboard.settings import Settings, read
+from uservlm.pepper_app.project.onboard.touch import BACK, HEAD, HOLD_S, Touch
 
 
 @pytest.mark.parametrize(
@@ -202,3 +203,33 @@ def test_a_loop_keeps_the_order_of_what_is_posted_and_of_what_is_due() -> None:
     loop.after(40, loop.end)
     loop.run()
     assert done == ["first", "second", *sorted(waits)]
+
+
+@pytest.mark.parametrize(
+    ("hand", "wants"),
+    [
+        ([(BACK, 1, 0), (BACK, 0, 0)], ["stop", "stop"]),
+        ([(BACK, 1, HOLD_S), (BACK, 0, 0)], ["stop", "forget"]),
+        ([(BACK, 1, HOLD_S), (BACK, 0, 0), (BACK, 1, 0)], ["stop", "forget", "stop"]),
+        ([(BACK, 1, HOLD_S), (BACK, 1, 0)], ["stop", "forget", "stop"]),
+        ([(BACK, 1, HOLD_S), (HEAD[0], 1, 0)], ["stop", "forget", "stop"]),
+        ([(HEAD[0], 1, HOLD_S), (HEAD[0], 0, 0)], ["stop", "stop"]),
+    ],
+)
+def test_a_hand_that_asked_to_be_forgotten_stops_nothing_when_it_leaves(
+    hand: list[tuple[str, int, float]], wants: list[str]
+) -> None:
+    loop, found = Loop(pace=1000), list[str]()
+    feel = Touch(loop, found.append).events()
+
+    def step(left: list[tuple[str, int, float]]) -> None:
+        if not left:
+            return loop.end()
+        sensor, value, seconds = left[0]
+        feel[sensor](value)
+        # Longer than the hold, so that its timer, asked for before this one, is over.
+        loop.after(seconds * 2, step, left[1:])
+
+    loop.post(step, hand)
+    loop.run()
+    assert found == wants

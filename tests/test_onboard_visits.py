@@ -19,6 +19,7 @@ from stage import Stage, play
 
 CALL = "How do I make a video call?"
 LONG = "Tell me a long story."
+FORGOTTEN = "I have forgotten you"
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_who_says_yes_is_remembered_recognised_and_answered_warm(
     assert not robot.deeds("ALVideoDevice", "getImageRemote", warm["since"]), "no second look"
     since = robot.now()
     robot.do("say", text="forget me")
-    robot.hears("I have forgotten you", since)
+    robot.hears(FORGOTTEN, since)
     robot.until(lambda: user not in known(mind), "still known")
     assert robot.bus.call("ALFaceDetection", "getLearnedFacesList") == []
 
@@ -117,7 +118,9 @@ def test_forget_me_works_by_touch_and_tablet(robot: Stage, mind: Serving, way: s
         robot.do("touch", sensor="RearTactilTouched", seconds=8.0)
     else:
         robot.presses("forget")
-    robot.hears("I have forgotten you", since)
+    said = robot.hears(FORGOTTEN, since)
+    robot.quiet(0.5)
+    assert not robot.deeds("ALTextToSpeech", "interrupted", said), "by a hand that was taken away"
     robot.until(lambda: user not in known(mind), "still known")
     robot.until(lambda: not robot.bus.call("ALFaceDetection", "getLearnedFacesList"), "a face")
     again = robot.asks(CALL)

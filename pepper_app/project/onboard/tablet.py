@@ -59,16 +59,24 @@ class Tablet(object):
         self._sent = None  # type: Optional[Mapping[Text, Any]]
         self._ready, self._sending, self._open = False, False, True
         self._retry = None  # type: Optional[Timer]
+        self._ears = []  # type: List[Ear]
+        try:
+            self._begin()
+        except RobotError:
+            self._deaf()
+            raise
+        self._retry = loop.after(PATIENCE_S, self._load_again)
+
+    def _begin(self):  # type: () -> None
+        """Hear the page before it is loaded, or its first word is lost."""
+        robot, application = self._robot, self._application
+        self._ears.append(robot.hear(TABLET, "onJSEvent", self._raised))
+        self._ears.append(robot.hear(TABLET, "onLoadPageError", self._failed))
         if robot.call(TABLET, "loadApplication", application) is not True:
             raise RobotError("the robot has no page of %s: is the package installed?" % application)
         self._scale = robot.call(TABLET, "getOnTouchScaleFactor")
         robot.call(TABLET, "setOnTouchWebviewScaleFactor", SCALE)
         robot.call(TABLET, "showWebview")
-        self._ears = [
-            robot.hear(TABLET, "onJSEvent", self._raised),
-            robot.hear(TABLET, "onLoadPageError", self._failed),
-        ]  # type: List[Ear]
-        self._retry = loop.after(PATIENCE_S, self._load_again)
 
     def show(self, state):  # type: (Mapping[Text, Any]) -> None
         """Show this from now on; the page gets the whole of it each time."""
@@ -82,11 +90,14 @@ class Tablet(object):
         self._open = False
         if self._retry is not None:
             self._retry.cancel()
-        for ear in self._ears:
-            ear.close()
+        self._deaf()
         self._robot.begin(None, TABLET, "hideWebview")
         self._robot.begin(None, TABLET, "cleanWebview")
         self._robot.begin(None, TABLET, "setOnTouchWebviewScaleFactor", self._scale)
+
+    def _deaf(self):  # type: () -> None
+        for ear in self._ears:
+            ear.close()
 
     def _send(self):  # type: () -> None
         """Send the latest, one after the other: two on their way could overtake each other."""

@@ -23,6 +23,8 @@ class Touch(object):
         """Feel nothing yet; `want` gets stop or forget."""
         self._loop, self._want = loop, want
         self._held = None  # type: Optional[Timer]
+        self._forgot = False
+        """Whether the hand that asked to be forgotten may still lie there."""
 
     def events(self):  # type: () -> Dict[Text, Callable[[Any], Any]]
         """Give what is to be done with each event of ALMemory's."""
@@ -33,6 +35,10 @@ class Touch(object):
             if self._held is not None and sensor == BACK:
                 self._held.cancel()
                 self._held = None
+            if sensor == BACK:
+                leaves, self._forgot = self._forgot and not value, False
+                if leaves:
+                    return  # it would cut off the answer to what it asked for
             # Where events are asked for, a short touch may be over when it is seen: any news of
             # the sensor is one.
             self._want("stop")
@@ -42,5 +48,5 @@ class Touch(object):
         return felt
 
     def _hold(self):  # type: () -> None
-        self._held = None
+        self._held, self._forgot = None, True
         self._want("forget")
