@@ -310,6 +310,7 @@ def own_voice(robot: Stage, sounds: Path) -> None:
     if not robot.bus.call("VirtualPepper", "people"):
         robot.arrives("grace")
     robot.until(lambda: robot.tablet()["state"] == "ready", "not seen")
+    robot.quiet(1.0)  # it hears nothing while it greets, nor just afterwards
     since, before = robot.now(), asked(robot)
     speaks(robot, "am i alone", sounds)
     speaks(robot, "stop", sounds, "talk_over")
