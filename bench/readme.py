@@ -8,7 +8,6 @@ nothing is written, and the exit code is 1 when README and results disagree.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,15 +25,14 @@ from uservlm.bench.findings import (
     rows,
     weights,
 )
+from uservlm.bench.markers import fill
 from uservlm.bench.results import Results, Row, load
 from uservlm.runtime.errors import UserVLMError
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 README: Final = ROOT / "README.md"
 RESULTS: Final = ROOT / "bench" / "measured"
-BLOCK: Final = re.compile(r"(<!-- bench:([\w.-]+)(#flops)? -->\n)(.*?)(<!-- /bench -->)", re.DOTALL)
-MARKER: Final = re.compile(r"<!-- (?:bench:|/bench)")
-
+FLOPS: Final = "#flops"
 WIDE: Final = 3.0
 """A ratio whose spread covers so much says nothing that README should repeat."""
 Line = tuple[str, str]
@@ -42,7 +40,7 @@ Line = tuple[str, str]
 
 
 class ReadmeError(UserVLMError):
-    """A marker without its other end, or one that names results that are not there."""
+    """A marker that names results that are not there."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +66,8 @@ def update(readme: Path, results: Path) -> bool:
     """Write the tables between their markers anew and say whether anything changed.
 
     Raises:
-        ReadmeError: a marker has no end, or its results are not there.
+        MarkerError: a marker has no end.
+        ReadmeError: its results are not there.
         ResultsError: its results cannot be read.
     """
     text = readme.read_text(encoding="utf-8")
@@ -80,11 +79,7 @@ def update(readme: Path, results: Path) -> bool:
 
 def render(text: str, results: Path) -> str:
     """Give README's text with the tables these results make; raises as `update` does."""
-    if len(MARKER.findall(text)) != 2 * len(BLOCK.findall(text)):
-        raise ReadmeError("each <!-- bench:NAME --> needs a <!-- /bench --> of its own behind it")
-    return BLOCK.sub(
-        lambda found: f"{found[1]}{_between(found[2], bool(found[3]), results)}{found[5]}", text
-    )
+    return fill(text, "bench", lambda name: _between(name, results))
 
 
 def table(results: Results) -> str:
@@ -121,11 +116,11 @@ def operations(results: Results) -> str:
     return "\n".join(["| " + " | ".join(map(_cell, line)) + " |" for line in lines] + [""])
 
 
-def _between(name: str, flops: bool, results: Path) -> str:
-    file = results / f"{name}.json"
+def _between(name: str, results: Path) -> str:
+    file = results / f"{name.removesuffix(FLOPS)}.json"
     if not file.is_file():
         raise ReadmeError(f"<!-- bench:{name} -->: there is no {file}")
-    return operations(load(file)) if flops else table(load(file))
+    return operations(load(file)) if name.endswith(FLOPS) else table(load(file))
 
 
 def _first_tokens(results: Results) -> list[Line]:

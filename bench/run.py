@@ -40,9 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from uservlm.bench import lineup, report, results
         from uservlm.runtime.errors import RequestError, UserVLMError
+        from uservlm.runtime.telemetry import silence_telemetry
     except ModuleNotFoundError as error:
         print(f"{error}: run `make bootstrap` and use .venv/bin/python", file=sys.stderr)
         return 2
+    silence_telemetry()
     parser = _parser(results.SECTIONS, tuple(lineup.PEERS))
     given = parser.parse_args(arguments)
     if given.checkpoint and not given.bundle:

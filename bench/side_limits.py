@@ -88,7 +88,7 @@ def _best(product: Callable[[], Any]) -> float:
 
 def _onnx_product(threads: int, values: torch.Tensor) -> Callable[[], Any]:
     """Give a MatMulInteger of unsigned rows by signed weights, as `vision.onnx` has them."""
-    from uservlm.runtime.vision import silence_telemetry
+    from uservlm.runtime.telemetry import silence_telemetry
 
     silence_telemetry()
     import onnxruntime

@@ -45,7 +45,7 @@ PACKAGES = (
     "llama-cpp-python",
 )
 """Whose versions the manifest records; one that is not installed is left out."""
-CHOSEN = ("quant", "vision", "template", "mask", "importance", "cases")
+CHOSEN = ("quant", "vision", "vision_gguf", "template", "mask", "importance", "cases")
 """Of `ExportOptions`: what changes a bundle and is no place."""
 
 
@@ -114,7 +114,7 @@ def describe(checkpoint: Checkpoint, precision: Precision, prompt: Prompt) -> Ma
         format=FORMAT,
         name=_name(checkpoint),
         source=_source(checkpoint),
-        architecture=_architecture(checkpoint),
+        architecture=architecture_of(checkpoint),
         prompt=prompt,
         pixels=read_pixels(checkpoint),
         precision=precision,
@@ -130,7 +130,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
 
 
-def _architecture(checkpoint: Checkpoint) -> Architecture:
+def architecture_of(checkpoint: Checkpoint) -> Architecture:
+    """Give the sizes that a bundle of this checkpoint has."""
     shape = checkpoint.shape
     return Architecture(
         image_size=shape.image_size,

@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from uservlm.converters.progress import Steps
         from uservlm.runtime.adapters import places_by_name
         from uservlm.runtime.errors import UserVLMError
+        from uservlm.runtime.telemetry import silence_telemetry
     except ModuleNotFoundError as error:
         print(
             f"{error}: run `make bootstrap` and use .venv/bin/python, "
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    silence_telemetry()
     chosen = {name: value for name, value in vars(given).items() if value is not None}
     chosen.setdefault("out", BUNDLES / Path(chosen["model"]).name)
     chosen["adapters"] = tuple(chosen.get("adapters", ()))
@@ -75,7 +77,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quant", choices=("q4_k_m", "q4_0", "q8_0", "f16"), help="language model; default: q4_k_m"
     )
-    parser.add_argument("--vision", choices=("int8", "fp32"), help="vision encoder; default: int8")
+    parser.add_argument(
+        "--vision", choices=("int8", "fp32", "none"), help="vision.onnx; default: int8"
+    )
+    parser.add_argument(
+        "--vision-gguf",
+        choices=("q8_0", "f32", "none"),
+        help="vision.gguf, for processors without onnxruntime; default: only for small models",
+    )
     parser.add_argument(
         "--adapter",
         action="append",

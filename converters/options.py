@@ -15,7 +15,15 @@ from uservlm.models.prompt import TEMPLATE
 from uservlm.runtime.adapters import NO_ADAPTER
 from uservlm.runtime.manifest import Mask
 
-VISIONS = ("int8", "fp32")
+VISIONS = ("int8", "fp32", "none")
+VISION_GGUFS = ("q8_0", "f32", "none")
+KNOWN: dict[str, tuple[str | None, ...]] = {
+    "quant": QUANTISATIONS,
+    "vision": VISIONS,
+    "vision_gguf": (*VISION_GGUFS, None),
+    "mask": get_args(Mask),
+}
+"""What an option may be."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,10 @@ class ExportOptions:
     quant: str = "q4_k_m"
     """Weights of the language model, one of QUANTISATIONS."""
     vision: str = "int8"
-    """Weights of the vision encoder, one of VISIONS."""
+    """Weights of `vision.onnx`, one of VISIONS; none: it is left out."""
+    vision_gguf: str | None = None
+    """Weights of `vision.gguf`, one of VISION_GGUFS; None: one as fine as vision.onnx where the
+    model is small or there is no vision.onnx, otherwise none."""
     template: str = TEMPLATE
     """Text around a question; PaliGemma's own models take `{question}` and a newline."""
     revision: str | None = None
@@ -55,16 +66,16 @@ class ExportOptions:
         Raises:
             ConversionError: names the option and what it may be.
         """
-        if self.quant not in QUANTISATIONS:
-            raise ConversionError(f"quant is {self.quant!r}, not one of {', '.join(QUANTISATIONS)}")
-        if self.vision not in VISIONS:
-            raise ConversionError(f"vision is {self.vision!r}, not one of {', '.join(VISIONS)}")
+        for name, known in KNOWN.items():
+            if (given := getattr(self, name)) not in known:
+                listed = ", ".join(one for one in known if one is not None)
+                raise ConversionError(f"{name} is {given!r}, not one of {listed}")
+        if (self.vision, self.vision_gguf) == ("none", "none"):
+            raise ConversionError("without vision.onnx and vision.gguf a bundle is blind: keep one")
         if self.template.count("{question}") != 1 or not self.template.endswith("\n"):
             raise ConversionError(
                 f"template {self.template!r} must hold {{question}} once and end in a newline"
             )
-        if self.mask not in get_args(Mask):
-            raise ConversionError(f"mask is {self.mask!r}, not one of {', '.join(get_args(Mask))}")
         if self.cases is not None and not 1 <= self.cases <= CASES:
             raise ConversionError(f"cases is {self.cases}: give 1 to {CASES}")
         if not 0 <= self.importance <= CASES:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Logits = npt.NDArray[np.float32]
 """float32 [rows of the embedding table], before the softmax."""
 
-COSINE: dict[str, float] = {"fp32": 0.9999, "int8": 0.99}
+COSINE: dict[str, float] = {"fp32": 0.9999, "int8": 0.99, "f32": 0.9999, "q8_0": 0.99}
 """Lowest mean-token cosine of a user embedding, by the vision encoder's precision."""
 LANGUAGE: dict[str, tuple[float, float]] = {
     "f32": (0.001, 0.95),
@@ -51,7 +51,7 @@ and int8 vision added 0.05; the trained pocket gives 0.0003. One matrix with its
 hide is found in the weights themselves (`stored.py`), so this bound is for how a bundle answers.
 """
 INT8_KL, INT8_TOP1 = 0.1, 0.1
-"""What an int8 vision encoder may add to the one and take from the other."""
+"""What a vision encoder in 8 bits may add to the one and take from the other."""
 
 Done = Callable[[int], None]
 
@@ -205,7 +205,7 @@ def thresholds(precision: Precision) -> dict[str, float]:
                 "export the bundle again"
             )
     kl, top1 = LANGUAGE[precision.language]
-    rough = precision.vision == "int8"
+    rough = precision.vision in ("int8", "q8_0")
     return {
         "vision_cosine": COSINE[precision.vision],
         "answer_kl": round(kl + INT8_KL * rough, 4),

@@ -13,7 +13,7 @@ from pathlib import Path
 from uservlm.converters import names
 from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.describe import is_made_by, write_recipe
-from uservlm.converters.making import look, make_adapters, make_language, make_vision
+from uservlm.converters.making import look, make_adapters, make_language, make_visions
 from uservlm.converters.options import ExportOptions
 from uservlm.converters.output import check_disk, refuse_taken, tidy
 from uservlm.converters.plan import READING, SMALL, disk_need, estimate
@@ -59,7 +59,7 @@ def _run(task: Task) -> None:
     check_disk(task.options.out, need - task.bench.held_bytes, "the export")
     task.steps.plan(estimate(shape, task.options))
     features = look(task)
-    vision = make_vision(task, features)
+    vision = make_visions(task, features)
     language = make_language(task, features)
     adapters = make_adapters(task)
     manifest = draft(task, vision, language, adapters)

@@ -27,10 +27,13 @@ PROMPT = 40
 """Tokens of a question and the text around it, about."""
 TOKEN, GRAPH = 40, 1_500_000
 """Bytes that a GGUF's header spends on a token, and a vision graph beside its weights."""
+VISION_BYTES: dict[str, float] = {"fp32": 4, "int8": 1, "f32": 4, "q8_0": 34 / 32, "none": 0}
+"""Of a weight, by how a vision file is stored."""
 
 
 READING, LOOKING = "reading the checkpoint", "looking (transformers)"
 VISION, LANGUAGE = "vision encoder -> ONNX", "language model -> GGUF"
+VISION_GGUF = "vision encoder -> GGUF"
 IMPORTANCE, BUNDLE = "importance matrix (transformers)", "asking the bundle"
 """What steps are called while they run."""
 
@@ -77,15 +80,24 @@ def language_bytes(shape: Shape, quant: str) -> int:
     )
 
 
+def vision_gguf(shape: Shape, options: ExportOptions) -> str:
+    """Say how `vision.gguf` is stored: q8_0, f32, or none."""
+    if options.vision_gguf is not None:
+        return options.vision_gguf
+    wanted = options.vision == "none" or names.weights(shape) < SMALL
+    return "none" if not wanted else "f32" if options.vision == "fp32" else "q8_0"
+
+
 def vision_bytes(shape: Shape, vision: str) -> int:
-    """Give the size of `vision.onnx` beside its graph."""
+    """Give the size of a vision file beside its graph or header."""
     weights = names.weights(shape, names.VISION) + names.weights(shape, names.PROJECTOR)
-    return weights * (4 if vision == "fp32" else 1)
+    return int(weights * VISION_BYTES[vision])
 
 
-def bundle_bytes(shape: Shape, quant: str, vision: str) -> int:
+def bundle_bytes(shape: Shape, quant: str, vision: str, gguf: str = "none") -> int:
     """Give the size of a bundle without adapters, about."""
-    return language_bytes(shape, quant) + vision_bytes(shape, vision) + shape.rows * TOKEN + GRAPH
+    seeing = vision_bytes(shape, vision) + vision_bytes(shape, gguf)
+    return language_bytes(shape, quant) + seeing + shape.rows * TOKEN + GRAPH
 
 
 def adapter_bytes(adapter: LoraAdapter, shape: Shape) -> int:
@@ -108,7 +120,8 @@ def disk_need(shape: Shape, options: ExportOptions, kept: Iterable[LoraAdapter] 
     logits = sides * asked.cases * asked.tokens * shape.rows * 4
     features = pictures(shape, options) * (shape.image_tokens + TOKENS) * shape.width * 4
     adapters = sum(adapter_bytes(adapter, shape) for adapter in kept)
-    return bundle_bytes(shape, options.quant, options.vision) + adapters + logits + features
+    bundle = bundle_bytes(shape, options.quant, options.vision, vision_gguf(shape, options))
+    return bundle + adapters + logits + features
 
 
 def original_words(adapter: str) -> str:
@@ -138,6 +151,8 @@ PREFILL, DECODE = 2.7e11, 1e10
 """Of the bundle: operations a second in a prefill, bytes a second in decoding."""
 INT8, WRITE = 3e11, 1.2e8
 """Operations a second of the int8 vision encoder, bytes of float32 a second that become it."""
+GGML = 1e11
+"""Operations a second of vision.gguf."""
 
 
 def estimate(shape: Shape, options: ExportOptions) -> list[tuple[str, float]]:
@@ -146,7 +161,11 @@ def estimate(shape: Shape, options: ExportOptions) -> list[tuple[str, float]]:
     look = pictures(shape, options) * vision_operations(shape) / LOOK + 2
     ask = [(BUNDLE, _asking_seconds(shape, options.quant, asked) * (1 + len(options.kept)))]
     ask += [(words, _original_seconds(shape, asked.cases)) for words in _originals(options)]
-    first = [(LOOKING, look), (VISION, _vision_seconds(shape, options))]
+    first = [(LOOKING, look)]
+    if options.vision != "none":
+        first.append((VISION, _vision_seconds(shape, options)))
+    if (kind := vision_gguf(shape, options)) != "none":
+        first.append((VISION_GGUF, _vision_gguf_seconds(shape, options, kind)))
     if options.importance:
         first.append((IMPORTANCE, _original_seconds(shape, options.importance)))
     return [*first, (LANGUAGE, _language_seconds(shape, options)), *ask]
@@ -173,6 +192,13 @@ def _vision_seconds(shape: Shape, options: ExportOptions) -> float:
     measured = seen * vision_operations(shape) / INT8
     own = seen * vision_operations(shape) / LOOK if options.calibration else 0
     return 2 + stored / WRITE + measured + own
+
+
+def _vision_gguf_seconds(shape: Shape, options: ExportOptions, kind: str) -> float:
+    seen = len(calibration_folder(options.calibration).files) or pictures(shape, options)
+    weights = names.weights(shape, names.VISION) + names.weights(shape, names.PROJECTOR)
+    written = weights / RATES[kind.upper()]
+    return 2 + written + seen * vision_operations(shape) / GGML
 
 
 def _language_seconds(shape: Shape, options: ExportOptions) -> float:

@@ -6,10 +6,10 @@ and their thresholds are `parity.py`'s.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -46,7 +46,9 @@ from uservlm.runtime.manifest import (
     Prompt,
     VisionWeights,
 )
+from uservlm.runtime.vision_figures import VISION_FILES, GgmlVisionWeights, VisionKind
 
+T = TypeVar("T")
 ROOM = 512
 """KV cells beside one picture's: a question and its answer. More would be kept for users who are
 not asked again; at 896 px a cell costs 0.2 MB of cache and scores."""
@@ -68,15 +70,19 @@ class Answers:
 
 def draft(
     task: Task,
-    vision: Finished[JSON],
+    vision: Mapping[VisionKind, Finished[JSON]],
     language: Finished[float],
     adapters: Sequence[Finished[JSON]],
 ) -> Manifest:
     """Write a manifest with which the runtime can open what there is, nothing measured yet."""
     options, shape = task.options, task.checkpoint.shape
-    steps: tuple[Finished[Any], ...] = (vision, language, *adapters)
+    steps: tuple[Finished[Any], ...] = (*vision.values(), language, *adapters)
+    first = next(iter(vision.values()))
+    onnx, ggml = (
+        vision[kind].result["weights"] if kind in vision else None for kind in VISION_FILES
+    )
     listed = [(entry.target, entry.shape) for entry in tensors(shape)]
-    precision = Precision(options.quant, vision.result["precision"])
+    precision = Precision(options.quant, first.result["precision"])
     (task.bench.bundle / RECIPE_FILE).write_text(task.recipe.to_json(), encoding="utf-8")
     files = {name: record for step in steps for name, record in step.files.items()}
     files[RECIPE_FILE] = record_file(task.bench.bundle / RECIPE_FILE)
@@ -87,7 +93,9 @@ def draft(
         language=describe_mixture(
             listed, shape.layers, options.quant, options.importance, language.result
         ),
-        vision=_vision_weights(vision.result["weights"]),
+        vision=None if onnx is None else _named(VisionWeights, onnx, "kept"),
+        vision_ggml=None if ggml is None else _named(GgmlVisionWeights, ggml, "plain"),
+        encoder=next(iter(first.files.values())).sha256,
         adapters={
             name: Adapter(**step.result, parity=None, resident=None)
             for name, step in zip(task.kept, adapters, strict=True)
@@ -280,5 +288,6 @@ def _sums(manifest: Manifest) -> dict[str, str]:
     return {name: record.sha256 for name, record in manifest.files.items() if name != RECIPE_FILE}
 
 
-def _vision_weights(said: JSON | None) -> VisionWeights | None:
-    return None if said is None else VisionWeights(**{**said, "kept": tuple(said["kept"])})
+def _named(kind: Callable[..., T], said: JSON, names: str) -> T:
+    """Make a record of what JSON brought back, where a tuple became a list."""
+    return kind(**{**said, names: tuple(said[names])})

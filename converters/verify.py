@@ -7,14 +7,14 @@ what a bundle is held against here came along with it. `verify_against.py` asks 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from uservlm.converters.cases import calibration_cases, calibration_pictures
 from uservlm.converters.errors import ParityError
-from uservlm.converters.parity import Done, Reply, ask
+from uservlm.converters.parity import Done, Reply, ask, thresholds
 from uservlm.converters.plan import heading
 from uservlm.converters.proof import Proof, Said, read_proof, spread
 from uservlm.converters.vision_onnx import mean_token_cosine
@@ -22,7 +22,8 @@ from uservlm.runtime.adapters import NO_ADAPTER
 from uservlm.runtime.agreement import kl_divergence
 from uservlm.runtime.bundle import PROOF_FILE, Bundle, open_bundle
 from uservlm.runtime.errors import BundleError
-from uservlm.runtime.manifest import Parity
+from uservlm.runtime.manifest import Manifest, Parity
+from uservlm.runtime.vision_choice import VisionChoice, choose_vision
 
 LIMITS = ("vision_cosine", "answer_kl")
 """Of the thresholds: what a repetition is held against."""
@@ -62,22 +63,25 @@ class Repeat:
         return faults
 
 
-def repeat(path: Path, done: Done = lambda count: None) -> list[Repeat]:
+def repeat(
+    path: Path, done: Done = lambda count: None, vision: VisionChoice = "auto"
+) -> list[Repeat]:
     """Hash every file, ask the bundle the cases of its proof again, and compare.
 
     Args:
         path: the bundle's folder.
         done: called with 1 after each answer.
+        vision: which encoder looks; held against the figures of that one.
 
     Raises:
-        BundleError: damaged, or it holds no proof.
+        BundleError: damaged, or it holds no proof, or no such encoder.
     """
     from uservlm.runtime import UserVLM
 
     bundle = open_bundle(path)
     proof = read_proof(path)
-    recorded = {name: _recorded(bundle, name) for name in proof.said}
-    with UserVLM.load(path, attention="exact", verify=False) as vlm:
+    recorded = {name: _recorded(bundle, name, vision) for name in proof.said}
+    with UserVLM.load(path, attention="exact", vision=vision, verify=False) as vlm:
         users = [vlm.encode(picture) for picture in calibration_pictures()[: len(proof.features)]]
         cosine = min(
             mean_token_cosine(theirs.astype(np.float32), spread(user.features))
@@ -107,8 +111,8 @@ def questions_in(proof: Proof) -> int:
     return sum(len(said.answers) for said in proof.said.values())
 
 
-def _recorded(bundle: Bundle, name: str) -> Parity:
-    """Give the figures that a model of the bundle had when it was made."""
+def _recorded(bundle: Bundle, name: str, vision: VisionChoice) -> Parity:
+    """Give the figures that a model of the bundle had when it was made, seeing by `vision`."""
     manifest = bundle.manifest
     if name != NO_ADAPTER and name not in manifest.adapters:
         raise BundleError(
@@ -124,7 +128,16 @@ def _recorded(bundle: Bundle, name: str) -> Parity:
             f"{bundle.path}: the manifest's parity.threshold lacks {', '.join(lacking)}; "
             "export the bundle again"
         )
-    return recorded
+    return _seen_by(manifest, recorded, vision)
+
+
+def _seen_by(manifest: Manifest, recorded: Parity, vision: VisionChoice) -> Parity:
+    """Put in the other encoder's figures: those of the export are of the first one listed."""
+    other = manifest.vision_ggml
+    if other is None or choose_vision(manifest, vision) == manifest.seeing[0]:
+        return recorded
+    limits = thresholds(replace(manifest.precision, vision=other.kind))
+    return replace(recorded, vision_cosine=other.cosine, threshold=limits)
 
 
 def _compare(

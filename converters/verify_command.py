@@ -32,7 +32,7 @@ def verify(options: argparse.Namespace) -> None:
     """Prove a bundle again and print the figures.
 
     Args:
-        options: bundle, reference, revision, adapters, kept, cases, record and json.
+        options: bundle, vision, reference, revision, adapters, kept, cases, record and json.
 
     Raises:
         BundleError, CheckpointError: see `repeat` and `hold_against`.
@@ -42,7 +42,7 @@ def verify(options: argparse.Namespace) -> None:
     manifest = open_bundle(path, verify=False).manifest
     if options.reference is None:
         with steps.step(BUNDLE, questions_in(read_proof(path))) as done:
-            repeats = repeat(path, done)
+            repeats = repeat(path, done, options.vision)
         _print(options, [asdict(one) for one in repeats], _said_again(repeats))
         check_repeats(repeats)
         return

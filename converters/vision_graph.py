@@ -21,7 +21,8 @@ import numpy as np
 from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.errors import ConversionError
 from uservlm.converters.vision_weights import vision_weights
-from uservlm.runtime.vision import INPUT, OUTPUT, silence_telemetry
+from uservlm.runtime.telemetry import silence_telemetry
+from uservlm.runtime.vision_onnx import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     import torch

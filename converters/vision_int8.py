@@ -22,6 +22,7 @@ from uservlm.converters.vision_onnx import (
     Features,
     Pixels,
     Tokens,
+    lowest,
     open_vision,
     reference_features,
     run_vision,
@@ -92,11 +93,6 @@ def shrink_through_gate(
         kept=tuple(sorted(kept, key=list(graph.matrices).index)),
         kept_bytes=sum(_saving(checkpoint, matrix) for matrix in kept),
     )
-
-
-def lowest(found: Sequence[Tokens]) -> float:
-    """Give the worst picture's mean over its tokens."""
-    return min(float(tokens.mean()) for tokens in found)
 
 
 def by_damage(checkpoint: Checkpoint, pixels: Pixels, matrices: Collection[str]) -> list[str]:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.vision_graph import draw_graph, module_with_projector
 from uservlm.converters.vision_weights import WeightStream, vision_weights
-from uservlm.runtime.vision import INPUT, OUTPUT, set_int8_products, silence_telemetry
+from uservlm.runtime.telemetry import silence_telemetry
+from uservlm.runtime.vision_onnx import INPUT, OUTPUT, set_int8_products
 
 if TYPE_CHECKING:
     import torch
@@ -104,6 +105,11 @@ def token_cosines(first: Features, second: Features) -> Tokens:
     lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
     cosines: Tokens = product / np.maximum(lengths, 1e-12)
     return cosines
+
+
+def lowest(found: Sequence[Tokens]) -> float:
+    """Give the worst picture's mean over its tokens."""
+    return min(float(tokens.mean()) for tokens in found)
 
 
 def mean_token_cosine(first: Features, second: Features) -> float:

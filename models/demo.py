@@ -27,6 +27,7 @@ from uservlm.models.people import Person, Scene
 from uservlm.runtime import UserVLM
 from uservlm.runtime.answers import Usage
 from uservlm.runtime.errors import UserVLMError
+from uservlm.runtime.telemetry import silence_telemetry
 
 QUESTIONS = ("How do I make a video call?", "Describe me.", "What is the capital of France?")
 MORE = (
@@ -54,6 +55,7 @@ USERS = {"Grace": GRACE, "Sam": SAM}
 
 def main() -> int:
     """Show the conversation, then what it took."""
+    silence_telemetry()
     parser = argparse.ArgumentParser(
         description="Two users, the same questions, different answers."
     )

@@ -43,7 +43,7 @@ from uservlm.pepper_app.service import NoLibraryError, RobotError
 from uservlm.runtime.errors import UserVLMError
 
 if TYPE_CHECKING:
-    from uservlm.pepper_app.deploy_ssh import Host
+    from uservlm.pepper_app.ssh_login import Host
 
 SSH_PORT: Final = 22
 QICLI: Final = "/opt/aldebaran/bin/qicli call"
@@ -141,7 +141,7 @@ def _host(options: argparse.Namespace, password: str | None) -> Host:
         NoLibraryError: asyncssh is not here.
     """
     try:
-        from uservlm.pepper_app.deploy_ssh import Host
+        from uservlm.pepper_app.ssh_login import Host
     except ImportError as error:
         raise NoLibraryError(f"{error}: pip install 'uservlm[pepper]' brings it") from error
     known = options.known_hosts.expanduser()

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from uservlm.runtime import serve_command, tune, users_command
 from uservlm.runtime.ask_command import add_options, ask, chat, complain
@@ -25,6 +25,8 @@ from uservlm.runtime.errors import BundleError, RequestError, UserVLMError
 from uservlm.runtime.inspect_bundle import description as describe_bundle
 from uservlm.runtime.manifest import MANIFEST_FILE
 from uservlm.runtime.request import resolve
+from uservlm.runtime.telemetry import silence_telemetry
+from uservlm.runtime.vision_choice import VisionChoice, possible_vision
 
 Facts = tuple[dict[str, Any], Iterator[tuple[str, str]]]
 """What a program reads, and headings and texts for a person."""
@@ -32,6 +34,7 @@ Facts = tuple[dict[str, Any], Iterator[tuple[str, str]]]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; gives the exit code."""
+    silence_telemetry()
     options = _parser().parse_args(arguments)
     for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace")):
         if isinstance(stream, io.TextIOWrapper):
@@ -71,6 +74,11 @@ def verify(options: argparse.Namespace) -> None:
                 "--cases, --record, --revision, --adapter and --keep-adapter are about the "
                 "original: give it with --reference"
             )
+    elif options.vision != "auto":
+        raise RequestError(
+            "--vision says which encoder is held against the bundle's own record: leave out "
+            "--reference, or --vision"
+        )
     try:
         from uservlm.converters.verify_command import verify as prove
     except ModuleNotFoundError as error:
@@ -87,8 +95,9 @@ def _bundle_facts(options: argparse.Namespace) -> Facts:
             "bundle: leave it out"
         )
     manifest = open_bundle(options.bundle, verify=options.verify).manifest
-    attention = resolve("auto", manifest)
-    return {**asdict(manifest), "attention": attention}, describe_bundle(manifest, attention)
+    attention, sees = resolve("auto", manifest), possible_vision(manifest)
+    record = {**asdict(manifest), "attention": attention, "sees_with": sees[0] if sees else None}
+    return record, describe_bundle(manifest, attention, sees)
 
 
 def _checkpoint_facts(options: argparse.Namespace) -> Facts:
@@ -130,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     again = commands.add_parser("verify", help="prove a bundle again", description=verify.__doc__)
     again.add_argument("bundle", metavar="BUNDLE", help="folder made by converters/export.py")
     again.add_argument("--json", action="store_true", help="print JSON: one list")
+    again.add_argument("--vision", default="auto", choices=get_args(VisionChoice))
     _add_original(again)
     again.set_defaults(run=verify)
     return parser

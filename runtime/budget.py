@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 from uservlm.runtime.errors import BudgetError
 from uservlm.runtime.manifest import Architecture
 from uservlm.runtime.room import Room, rounded
+from uservlm.runtime.vision_figures import VisionKind
 
 MB: Final = 1_000_000
 
@@ -33,7 +34,9 @@ _WORD: Final = 170
 _VISION_HEADS: Final = 16
 """Of SigLIP So400m, the only vision tower of published checkpoints; smaller ones need less."""
 _VISION_ROW: Final = 52_000
-"""Bytes of activations for an image token beside the attention scores. ✔ See `vision_bytes`."""
+"""Bytes of activations for an image token beside the attention scores. ✔ See `vision_peak`."""
+_GGML_ROW: Final = 34_000
+"""Bytes by ggml. ✔ So400m at 224 px: 28 848 of activations; 4 590 are a row of its MLP in Q8_0."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Setting:
     carried: int | None = None
     """KV cells of residents, carried over while the context makes way for a picture; None: it does
     not make way."""
+    vision: VisionKind = "onnx"
+    """What computes the features."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ def need(
     Args:
         architecture: from the manifest.
         language_bytes: size of `language.gguf`.
-        vision_bytes: size of `vision.onnx`.
+        vision_bytes: size of the vision file that `setting.vision` reads.
         setting: what was asked of llama.cpp.
     """
     placement, table, carried = setting.placement, setting.table_bytes, setting.carried
@@ -111,7 +116,7 @@ def need(
         copied=copied if placement in ("repacked", "both") else 0,
         kv=setting.room.sequences * kv_bytes(architecture, setting.room.cells, setting.kv),
         compute=compute_bytes(architecture, setting.room, flash=setting.flash),
-        vision=vision_peak(architecture, vision_bytes),
+        vision=vision_peak(architecture, vision_bytes, setting.vision),
         carried=None if carried is None else carried * cell_bytes(architecture, setting.kv),
     )
 
@@ -144,13 +149,16 @@ def compute_bytes(architecture: Architecture, room: Room, *, flash: bool = False
     return room.block * (fixed + rows + max(feed, 4 * a.heads * cells))
 
 
-def vision_peak(architecture: Architecture, file_bytes: int) -> int:
+def vision_peak(architecture: Architecture, file_bytes: int, kind: VisionKind = "onnx") -> int:
     """Count what encoding one picture takes: the mapped file, two copies of the scores, rows.
 
     The bytes of a row were fitted to one measurement, SigLIP So400m at 448 px in int8 (VmHWM 655 to
-    674 MiB of the process, 692 MB counted); no other size or precision was checked.
+    674 MiB of the process, 692 MB counted); no other size or precision was checked. ggml keeps no
+    scores.
     """
     tokens = architecture.image_tokens
+    if kind == "ggml":
+        return file_bytes + _GGML_ROW * tokens
     return file_bytes + 2 * 4 * _VISION_HEADS * tokens**2 + _VISION_ROW * tokens
 
 
@@ -192,7 +200,7 @@ def residents_that_fit(
         budget_mb: for the whole process, in MB of 10⁶ bytes.
         architecture: from the manifest.
         language_bytes: size of `language.gguf`.
-        vision_bytes: size of `vision.onnx`.
+        vision_bytes: size of the vision file that `setting.vision` reads.
         setting: with the room of no resident user; sequences are added to it.
         user_cells: what one user's block takes.
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from uservlm.runtime.errors import BundleError
 from uservlm.runtime.manifest import MANIFEST_FILE, FileRecord, Manifest
 from uservlm.runtime.verified import note_verified, stamp, was_verified
+from uservlm.runtime.vision_figures import VISION_FILES, VisionKind
 
-VISION_FILE = "vision.onnx"
 LANGUAGE_FILE = "language.gguf"
 ADAPTER_FOLDER = "adapters"
 PROOF_FILE = "proof.npz"
@@ -30,10 +30,9 @@ class Bundle:
     path: Path
     manifest: Manifest
 
-    @property
-    def vision(self) -> Path:
-        """The vision encoder with its projector."""
-        return self.path / VISION_FILE
+    def vision(self, kind: VisionKind) -> Path:
+        """The vision encoder with its projector, for one of those that `manifest.seeing` names."""
+        return self.path / VISION_FILES[kind]
 
     @property
     def language(self) -> Path:
@@ -137,8 +136,10 @@ def _open(folder: Path, verify: bool, trust: bool) -> Bundle:
         raise BundleError(
             f"{manifest_file} is damaged: {error}; export the bundle again"
         ) from error
-    for required in (VISION_FILE, LANGUAGE_FILE):
-        if required not in manifest.files:
+    listed = {LANGUAGE_FILE: LANGUAGE_FILE in manifest.files}
+    listed[" or ".join(VISION_FILES.values())] = bool(manifest.seeing)
+    for required, there in listed.items():
+        if not there:
             raise BundleError(f"{manifest_file} does not list {required}; export the bundle again")
     for name, record in manifest.files.items():
         _check_file(folder / name, record, verify=False)

@@ -18,7 +18,7 @@ from uservlm.runtime.adapters import choose
 from uservlm.runtime.agreement import LiveAgreement, ShadowPolicy, thresholds
 from uservlm.runtime.answers import GREEDY, Answer, Attention, Chunk, GenerationOptions, join
 from uservlm.runtime.budget import cell_bytes
-from uservlm.runtime.bundle import VISION_FILE, Bundle, open_bundle
+from uservlm.runtime.bundle import Bundle, open_bundle
 from uservlm.runtime.counters import Counters, Tally
 from uservlm.runtime.errors import CancelledError, EngineError, RequestError
 from uservlm.runtime.fit import fit_of
@@ -35,6 +35,8 @@ from uservlm.runtime.stream import Prepared, Stream
 from uservlm.runtime.turns import Logits, Turns
 from uservlm.runtime.users import UserEmbedding, check_embedding
 from uservlm.runtime.vault import Vault
+from uservlm.runtime.vision_choice import VisionChoice
+from uservlm.runtime.vision_figures import VisionKind
 from uservlm.runtime.worker import CLOSED, Ticket, Work
 
 SHADOW = ShadowPolicy()
@@ -58,8 +60,10 @@ class UserVLM:
         manifest = bundle.manifest
         self.bundle = bundle
         self._worker, self._language = parts.worker, parts.language
+        self.vision: VisionKind = parts.vision.kind
+        """What computes user embeddings: onnxruntime or ggml."""
         self._shape = (manifest.architecture.image_tokens, manifest.architecture.width)
-        self._encoder, self._tally = manifest.files[VISION_FILE].sha256, Tally()
+        self._encoder, self._tally = manifest.sees_as, Tally()
         fit = fit_of(manifest, parts.language.build, parts.language.settings)
         self.users = UserStore(self._check, self._forget, self._shape, fit, vault)
         """Users by name."""
@@ -94,6 +98,7 @@ class UserVLM:
         context: int | None = None,
         memory_mb: int | None = None,
         repack: bool | None = None,
+        vision: VisionChoice = "auto",
         shadow: ShadowPolicy = SHADOW,
         verify: bool = True,
     ) -> UserVLM:
@@ -112,6 +117,8 @@ class UserVLM:
                 residents, and no such economy.
             repack: keep the language model's weights in an order made for this processor; without
                 it they are pages of the file, which the system may drop. None as for threads.
+            vision: "onnx" or "ggml" computes user embeddings; "auto" takes onnxruntime where it and
+                the bundle's vision.onnx are there, ggml otherwise.
             shadow: which warm turns are answered a second time, exactly, when nobody is waiting;
                 "auto" leaves resident where they say so. `ShadowPolicy(share=0)` for none.
             verify: compare the SHA-256 of every file with the manifest's, unless it was done and
@@ -121,7 +128,7 @@ class UserVLM:
             BundleError: missing, damaged or not a bundle.
             AttentionError: no such attention.
             AdapterError: no such adapter.
-            RequestError: `threads` or `context` is too small.
+            RequestError: `threads` or `context` is too small, or there is no such `vision`.
             BudgetError: `memory_mb` is too small; the message names what takes how much.
             StoreError: `users` cannot be used.
             EngineError: not enough memory.
@@ -131,7 +138,7 @@ class UserVLM:
         mode = roomiest(attention, manifest)
         choose(adapter, None, manifest)  # a wrong name shows before anything is loaded
         vault = None if users is None else Vault.open(Path(users))
-        parts = open_parts(bundle, mode, Wish(threads, context, memory_mb, repack))
+        parts = open_parts(bundle, mode, Wish(threads, context, memory_mb, repack, vision))
         return cls(bundle, parts, attention, adapter, vault, shadow)
 
     def encode(self, image: Picture) -> UserEmbedding:
@@ -139,7 +146,7 @@ class UserVLM:
 
         Raises:
             ImageError: see `image.open_picture`.
-            EngineError: onnxruntime failed, or the engine is closed.
+            EngineError: the vision encoder failed, or the engine is closed.
             BusyError, CancelledError: with `memory_mb`, where a picture waits in the queue.
         """
         self._check_open()
@@ -235,7 +242,7 @@ class UserVLM:
             BusyError: with the first chunk, when too many questions are waiting.
             DeadlineError: with the first chunk, when it comes too late.
             CancelledError: at any chunk, after `cancel`.
-            EngineError: at any chunk, when llama.cpp or onnxruntime fails.
+            EngineError: at any chunk, when llama.cpp or the vision encoder fails.
         """
         source = self._source(image, user)
         request = self._requests.check(question, attention, options, adapter)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 from uservlm.runtime.engine import UserVLM
 from uservlm.runtime.vault import FOLDER_VARIABLE
+from uservlm.runtime.vision_choice import VisionChoice
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +22,9 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     add("--adapter", metavar="NAME", help="one that the bundle keeps apart; default: none")
     add("--threads", type=int, metavar="N", help="default: as `tune` found, else one a core")
     add("--context", type=int, metavar="N", help="KV cells; default: enough for a long question")
+    add(
+        "--vision", default="auto", choices=get_args(VisionChoice), help="default: onnx if possible"
+    )
     add("--memory-mb", type=int, metavar="N", help="the most the process may take; default: any")
 
 
@@ -33,5 +38,6 @@ def load(options: argparse.Namespace, users: Path | None) -> UserVLM:
         threads=options.threads,
         context=options.context,
         memory_mb=options.memory_mb,
+        vision=options.vision,
         verify=options.verify,
     )

@@ -62,7 +62,7 @@ class DeadlineError(UserVLMError):
 
 
 class EngineError(UserVLMError):
-    """llama.cpp or onnxruntime refused work that should have been possible."""
+    """llama.cpp, onnxruntime or ggml refused work that should have been possible."""
 
 
 class ConsentError(UserVLMError):

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from uservlm.runtime.bundle import LANGUAGE_FILE, VISION_FILE
+from uservlm.runtime.bundle import LANGUAGE_FILE
 from uservlm.runtime.manifest import Manifest
 from uservlm.runtime.residents import Owner
 
@@ -20,7 +20,7 @@ class Fit:
     """What this process computes with."""
 
     vision: str
-    """SHA-256 of the vision encoder."""
+    """What makes user embeddings: `Manifest.sees_as`."""
     language: str
     """SHA-256 of the language model."""
     adapters: dict[str, str]
@@ -48,7 +48,7 @@ def fit_of(manifest: Manifest, build: str, settings: str) -> Fit:
     """Put together what a bundle and this process say of themselves."""
     files = manifest.files
     return Fit(
-        vision=files[VISION_FILE].sha256,
+        vision=manifest.sees_as,
         language=files[LANGUAGE_FILE].sha256,
         adapters={name: files[one.file].sha256 for name, one in manifest.adapters.items()},
         template=manifest.prompt.template,

@@ -16,7 +16,6 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from uservlm.runtime.bundle import VISION_FILE
 from uservlm.runtime.errors import BundleError, EmbeddingError, IdentityError
 from uservlm.runtime.identity_figures import Identity, IdentityLevel
 from uservlm.runtime.manifest import Manifest
@@ -87,7 +86,7 @@ class Identifier:
         self._folder = folder
         shape = manifest.architecture
         self._shape = (shape.image_tokens, shape.width)
-        self._vision = manifest.files[VISION_FILE].sha256
+        self._vision = manifest.sees_as
         self._reduction = read_reduction(folder, shape.width)
         self.key = manifest.files[IDENTITY_FILE].sha256
         """Names the reduction: vectors made by another one say nothing to this one."""

@@ -6,21 +6,27 @@ Owns: which of the manifest's facts `uservlm inspect` shows and how they read.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from rich.filesize import decimal
 
 from uservlm.runtime.manifest import Agreement, LanguageWeights, Manifest, Parity, VisionWeights
+from uservlm.runtime.vision_figures import VISION_FILES, VisionKind
 
+_RUNS: Final[dict[VisionKind, str]] = {"onnx": "onnxruntime", "ggml": "ggml"}
 SHOWN = 3
 """Names that are given of a longer list."""
 
 
-def description(manifest: Manifest, attention: str) -> Iterator[tuple[str, str]]:
+def description(
+    manifest: Manifest, attention: str, vision: tuple[VisionKind, ...]
+) -> Iterator[tuple[str, str]]:
     """Give a heading and a text for each fact.
 
     Args:
         manifest: of the bundle.
         attention: what `--attention auto` stands for, exact or resident.
+        vision: what can compute user embeddings here, the first choice first.
     """
     shape, source = manifest.architecture, manifest.source
     yield "name", manifest.name
@@ -32,9 +38,14 @@ def description(manifest: Manifest, attention: str) -> Iterator[tuple[str, str]]
     yield "language", f"{shape.layers} layers of width {shape.width}, {manifest.precision.language}"
     if manifest.language is not None:
         yield from _language(manifest.language)
-    yield "vision", manifest.precision.vision
+    if "onnx" in manifest.seeing:
+        yield "vision", f"{VISION_FILES['onnx']}, {manifest.precision.vision}"
     if manifest.vision is not None:
         yield from _vision(manifest.vision)
+    if (other := manifest.vision_ggml) is not None:
+        yield "vision", f"{VISION_FILES['ggml']}, {other.kind}"
+        yield "", f"cosine {other.cosine:.4f} on {other.pictures} {_pictures(other.own_pictures)}"
+    yield "sees with", _RUNS[vision[0]] if vision else "nothing that is installed here"
     yield "prompt", repr(manifest.prompt.template)
     for file, record in manifest.files.items():
         yield "file", f"{file}, {decimal(record.bytes)}"
@@ -58,12 +69,15 @@ def _language(weights: LanguageWeights) -> Iterator[tuple[str, str]]:
 
 
 def _vision(weights: VisionWeights) -> Iterator[tuple[str, str]]:
-    pictures = "own pictures" if weights.own_pictures else "drawn people"
     measured = f"cosine {weights.cosine:.4f} (all in int8 {weights.plain_cosine:.4f})"
-    yield "", f"{measured} on {weights.pictures} {pictures}"
+    yield "", f"{measured} on {weights.pictures} {_pictures(weights.own_pictures)}"
     if weights.kept:
         many = f"{len(weights.kept)} of {weights.matrices} matrices"
         yield "", f"{many} in fp32, {decimal(weights.kept_bytes)} more: {_list(weights.kept)}"
+
+
+def _pictures(own: bool) -> str:
+    return "own pictures" if own else "drawn people"
 
 
 def _list(names: tuple[str, ...]) -> str:

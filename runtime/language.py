@@ -1,9 +1,10 @@
-"""Tokens and rows in, logits and text out: with `packing.py` the only file that knows llama.cpp.
+"""Tokens and rows in, logits and text out, by llama.cpp.
 
 Owns: the model, its context and KV cache, tokenising, decoding and sampling, with every return code
-checked. Knows nothing of prompts, pictures or users; a sequence is a number to it. llama.cpp guards
-its own invariants with aborts that end the process, so what could trip them is checked here first.
-Not safe to use from several threads at once, except `tokenize` and `piece`.
+checked. `packing.py` knows llama.cpp too, and `vision_ggml.py` the ggml below it; nobody else does.
+Knows nothing of prompts, pictures or users; a sequence is a number to it. llama.cpp guards its own
+invariants with aborts that end the process, so what could trip them is checked here first. Not safe
+to use from several threads at once, except `tokenize` and `piece`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from uservlm.runtime.answers import GenerationOptions
 from uservlm.runtime.errors import BundleError, EngineError
 from uservlm.runtime.heap import trim
 from uservlm.runtime.interrupt import Interrupt, Stopped
-from uservlm.runtime.packing import place_weights
+from uservlm.runtime.packing import load_processor, place_weights
 from uservlm.runtime.room import Room, rounded
 from uservlm.runtime.settings import DEFAULTS, Settings
 from uservlm.runtime.weights import Tensor
@@ -83,7 +84,7 @@ class LanguageModel:
             BundleError: llama.cpp refuses the file.
             EngineError: there is not enough memory for the context.
         """
-        self._lib = lib = _library(settings)
+        self._lib = lib = load_llama(settings)
         params = _model_params(lib, room)
         kept = place_weights(lib, params, settings.repack, tensors)
         model = lib.llama_model_load_from_file(str(path).encode(), params)
@@ -465,7 +466,7 @@ def _last_error() -> str:
     return _errors[-1] if _errors else "no reason given"
 
 
-def _library(settings: Settings) -> ModuleType:
+def load_llama(settings: Settings = DEFAULTS) -> ModuleType:
     """Load llama.cpp once; later settings cannot change how its threads wait.
 
     OpenMP reads the variables while the library is loaded. What the user set himself stays.
@@ -498,6 +499,7 @@ def _loaded() -> ModuleType:
     lib.llama_log_set(forward, ctypes.c_void_p(0))
     _keep_alive.append(forward)
     lib.llama_backend_init()
+    load_processor(lib)
     return lib
 
 

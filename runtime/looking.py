@@ -49,7 +49,7 @@ class Looker:
         Args:
             vision: the encoder.
             spec: how it wants its pixels.
-            name: its SHA-256.
+            name: `Manifest.sees_as`.
             tally: counts its runs.
             beside: entered while it runs; may make room for it.
         """
@@ -62,7 +62,7 @@ class Looker:
 
         Raises:
             ImageError: see `image.open_picture`.
-            EngineError: onnxruntime failed.
+            EngineError: the vision encoder failed.
         """
         if isinstance(source, UserEmbedding):
             return Look(source)

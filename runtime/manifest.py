@@ -15,12 +15,14 @@ import dacite
 from uservlm.runtime.errors import BundleError
 from uservlm.runtime.identity_figures import Identity
 from uservlm.runtime.image import PixelSpec
+from uservlm.runtime.vision_figures import VISION_FILES, GgmlVisionWeights, VisionKind
 
-FORMAT = 2
+FORMAT = 3
 """Raised when an older runtime could no longer read a new bundle."""
+READABLE = (2, FORMAT)
+"""2 knew no vision.gguf: whatever it lacks has a default that says so."""
 
 MANIFEST_FILE = "manifest.json"
-
 
 ENOUGH = 16
 """Cases below which an agreement decides nothing: two that agree by chance are soon found."""
@@ -92,7 +94,7 @@ class Precision:
     language: str
     """q4_k_m, q4_0, q8_0 or f16."""
     vision: str
-    """int8 or fp32."""
+    """Of vision.onnx, int8 or fp32; of vision.gguf where there is no other, q8_0 or f32."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ class Manifest:
     language: LanguageWeights | None = None
     """None: float weights."""
     vision: VisionWeights | None = None
-    """None: float32."""
+    """Of vision.onnx; None: float32, or there is none."""
     adapters: dict[str, Adapter] = field(default_factory=dict)
     """By name, kept apart; none is on unless asked for."""
     identity: Identity | None = None
@@ -239,6 +241,25 @@ class Manifest:
     mask: Mask = "paligemma"
     """What the image could see while the checkpoint was tuned: everything, or, "user-first", never
     the question. To the latter resident is what exact is to the others."""
+    vision_ggml: GgmlVisionWeights | None = None
+    """None: there is no vision.gguf."""
+    encoder: str | None = None
+    """Names what user embeddings are made by, whichever of the vision files does it, and wherever
+    one of them was left out: the SHA-256 of the first that was written. None: see `sees_as`."""
+
+    @property
+    def sees_as(self) -> str:
+        """What user embeddings of this bundle are bound to, on disk and in memory.
+
+        Both encoders count as one: their features differ by less than rounding to 8 bits does
+        (`vision_ggml.cosine`), and who was looked at on a PC must be known on the robot's head.
+        """
+        return self.encoder or self.files[VISION_FILES[self.seeing[0]]].sha256
+
+    @property
+    def seeing(self) -> tuple[VisionKind, ...]:
+        """What can compute features of this bundle, the usual way first; whole bundles have one."""
+        return tuple(kind for kind, name in VISION_FILES.items() if name in self.files)
 
     def to_json(self) -> str:
         """Serialise, indented, keys in the order of the fields."""
@@ -247,6 +268,8 @@ class Manifest:
     @staticmethod
     def from_json(text: str) -> Manifest:
         """Parse strictly: an unknown, missing or mistyped field is an error.
+
+        An older format that is readable comes back as today's, so that writing it again is right.
 
         Raises:
             BundleError: not JSON, another format version, or a field that does not fit.
@@ -257,12 +280,13 @@ class Manifest:
             raise BundleError(
                 f"{MANIFEST_FILE} is not JSON: {error}; export the bundle again"
             ) from error
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            found = data.get("format") if isinstance(data, dict) else None
+        found = data.get("format") if isinstance(data, dict) else None
+        if found not in READABLE:
             raise BundleError(
-                f"{MANIFEST_FILE} has format {found!r}, this runtime reads {FORMAT}: "
-                "export the bundle again"
+                f"{MANIFEST_FILE} has format {found!r}, this runtime reads "
+                f"{' and '.join(map(str, READABLE))}: export the bundle again"
             )
+        data["format"] = FORMAT
         try:
             return dacite.from_dict(Manifest, data, dacite.Config(strict=True, cast=[tuple, float]))
         except (dacite.DaciteError, ValueError, TypeError) as error:

@@ -12,7 +12,7 @@ from functools import partial
 from uservlm.runtime import heap
 from uservlm.runtime.adapters import check_adapters
 from uservlm.runtime.budget import Setting, check, need, residents_that_fit
-from uservlm.runtime.bundle import LANGUAGE_FILE, VISION_FILE, Bundle
+from uservlm.runtime.bundle import LANGUAGE_FILE, Bundle
 from uservlm.runtime.cores import thread_count
 from uservlm.runtime.interrupt import Interrupt
 from uservlm.runtime.language import LanguageModel
@@ -20,6 +20,8 @@ from uservlm.runtime.request import Mode
 from uservlm.runtime.room import HEAD_ROOM, RESIDENT_USERS, Room, plan_room
 from uservlm.runtime.settings import Settings, read_settings
 from uservlm.runtime.vision import VisionEncoder
+from uservlm.runtime.vision_choice import VisionChoice, choose_vision, open_vision
+from uservlm.runtime.vision_figures import VISION_FILES
 from uservlm.runtime.weights import EMBEDDING_TABLE, Weights
 from uservlm.runtime.worker import Worker
 
@@ -35,6 +37,7 @@ class Wish:
     context: int | None = None
     memory_mb: int | None = None
     repack: bool | None = None
+    vision: VisionChoice = "auto"
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def open_parts(bundle: Bundle, mode: Mode, wish: Wish) -> Parts:
     room = fitting_room(bundle, mode, wish, settings, weights.tensors[EMBEDDING_TABLE].bytes)
     adapters = check_adapters(bundle)
     tight = wish.memory_mb is not None
-    vision = VisionEncoder(bundle.vision, bundle.manifest.architecture, count, keep=not tight)
+    kind = choose_vision(bundle.manifest, wish.vision)
+    vision = open_vision(bundle, kind, count, keep=not tight)
     interrupt = Interrupt()
     worker, done = Worker(interrupt), False
     try:
@@ -88,11 +92,13 @@ def fitting_room(
     Raises:
         BudgetError: the budget does not hold this bundle; names what takes how much.
         RequestError: the context asked for is too small.
+        BundleError: see `choose_vision`.
     """
     architecture, files = bundle.manifest.architecture, bundle.manifest.files
     plan = partial(plan_room, wish.context, architecture.image_tokens, mode)
     if wish.memory_mb is None:
         return plan(RESIDENT_USERS)
+    vision = choose_vision(bundle.manifest, wish.vision)
     setting = Setting(
         room=replace(plan(1), sequences=1),
         kv=settings.kv,
@@ -100,8 +106,9 @@ def fitting_room(
         placement="repacked" if settings.repack else "mapped",
         table_bytes=table_bytes,
         carried=0,
+        vision=vision,
     )
-    sizes = (files[LANGUAGE_FILE].bytes, files[VISION_FILE].bytes)
+    sizes = (files[LANGUAGE_FILE].bytes, files[VISION_FILES[vision]].bytes)
     cells = architecture.image_tokens + HEAD_ROOM
     check(wish.memory_mb, need(architecture, *sizes, replace(setting, room=plan(1), carried=cells)))
     if mode == "exact":

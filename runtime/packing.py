@@ -1,7 +1,7 @@
 """Where llama.cpp puts weights in memory: once, and in which order.
 
-Owns: how the file is read, and which of ggml's buffer types may be used. Beside `language.py` the
-only file that knows llama.cpp.
+Owns: how the file is read, which of ggml's buffer types may be used, and that ggml has its code for
+this processor. `language.py` knows llama.cpp too, and `vision_ggml.py` its ggml; nobody else does.
 
 ggml can keep matrices in an order made for this processor: AMX tiles, or interleaved rows. Mapping
 the file and repacking would hold everything twice (✔ 3.2 GB instead of 2.1 GB, 3B Q4_0), so
@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from uservlm.runtime.errors import EngineError
 from uservlm.runtime.weights import Tensor
 
 _LOG = logging.getLogger("uservlm.llama")
@@ -45,6 +47,17 @@ class _Override(ctypes.Structure):
     _fields_ = [("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p)]
 
 
+class _Place(ctypes.Structure):
+    """Dl_info: where an address lies (dlfcn.h)."""
+
+    _fields_ = [
+        ("file", ctypes.c_char_p),
+        ("base", ctypes.c_void_p),
+        ("symbol", ctypes.c_char_p),
+        ("address", ctypes.c_void_p),
+    ]
+
+
 def place_weights(
     lib: ModuleType, params: Any, repack: bool, tensors: Mapping[str, Tensor]
 ) -> object:
@@ -60,7 +73,7 @@ def place_weights(
         What must live until the model is loaded.
     """
     amx = b"AMX_INT8 = 1" in lib.llama_print_system_info()
-    if repack and amx and not hasattr(_library(lib, "ggml-cpu"), WHOLE):
+    if repack and amx and not hasattr(_processor_library(lib), WHOLE):
         # GCC 12 miscompiles ggml's AMX code: the first quantised block would end the process
         # (docs/decisions/0003). toolchain/bootstrap.py mends that; other builds may not.
         _LOG.warning("this llama.cpp was built with AMX: weights stay unpacked, prefill is slower")
@@ -90,35 +103,72 @@ def suits_amx(tensors: Mapping[str, Tensor]) -> bool:
 
 def _buffer_types(lib: ModuleType) -> dict[str, int]:
     """Give the extra buffer types this build of ggml has for this processor, by name."""
-    ggml, base = _library(lib, "ggml"), _library(lib, "ggml-base")
-    for function in (
-        ggml.ggml_backend_dev_by_type,
-        base.ggml_backend_dev_backend_reg,
-        base.ggml_backend_reg_get_proc_address,
-    ):
+    base, device = ggml_library(lib, "ggml-base"), processor_device(lib)
+    for function in (base.ggml_backend_dev_backend_reg, base.ggml_backend_reg_get_proc_address):
         function.restype = ctypes.c_void_p
     base.ggml_backend_buft_name.restype = ctypes.c_char_p
-    device = ctypes.c_void_p(ggml.ggml_backend_dev_by_type(_CPU_DEVICE))
-    registry = ctypes.c_void_p(base.ggml_backend_dev_backend_reg(device))
+    registry = ctypes.c_void_p(base.ggml_backend_dev_backend_reg(ctypes.c_void_p(device)))
     wanted = b"ggml_backend_dev_get_extra_bufts"
     address = base.ggml_backend_reg_get_proc_address(registry, wanted)
     if not address:
         return {}
     give = ctypes.CFUNCTYPE(ctypes.POINTER(ctypes.c_void_p), ctypes.c_void_p)(address)
-    found, types = give(device.value), dict[str, int]()
+    found, types = give(device), dict[str, int]()
     while (buffer_type := found[len(types)]) is not None:
         name = base.ggml_backend_buft_name(ctypes.c_void_p(buffer_type)).decode()
         types[name] = buffer_type
     return types
 
 
-def _library(lib: ModuleType, name: str) -> ctypes.CDLL:
-    """Give one of ggml's libraries, which lie beside llama.cpp's own.
+def load_processor(lib: ModuleType) -> None:
+    """Let ggml load the code it has for this processor, where that is one library among several.
 
-    A wheel holds each under several names, as copies: only the name that others link to is the one
-    that is loaded already.
+    So are the builds of toolchain/ for many processors. ggml itself looks for such libraries beside
+    the program only, which is Python.
+
+    Args:
+        lib: `llama_cpp.llama_cpp`, before any model is loaded.
+
+    Raises:
+        EngineError: there is none for this processor.
     """
-    assert lib.__file__ is not None
-    folder = Path(lib.__file__).parent / "lib"
+    if processor_device(lib) is None:
+        load = ggml_library(lib, "ggml").ggml_backend_load_all_from_path
+        load.restype = None
+        load(str(_folder(lib)).encode())
+        if processor_device(lib) is None:
+            raise EngineError(
+                f"{_folder(lib)} has no code for this processor: install llama-cpp-python anew"
+            )
+
+
+def processor_device(lib: ModuleType) -> int | None:
+    """Give the address of ggml's device that computes on the processor."""
+    find = ggml_library(lib, "ggml").ggml_backend_dev_by_type
+    find.restype = ctypes.c_void_p
+    found: int | None = find(_CPU_DEVICE)
+    return found
+
+
+def _processor_library(lib: ModuleType) -> ctypes.CDLL:
+    """Give the library in which ggml's code for this processor lies: the one that was loaded."""
+    found = _Place()
+    if not ctypes.CDLL(None).dladdr(ctypes.c_void_p(processor_device(lib)), ctypes.byref(found)):
+        raise EngineError("ggml's code for this processor is in no library")
+    return ctypes.CDLL(os.fsdecode(found.file))
+
+
+def ggml_library(lib: ModuleType, name: str) -> ctypes.CDLL:
+    """Give one of ggml's libraries that llama.cpp is linked to; they lie beside its own.
+
+    A wheel may hold each under several names, as copies: only the name that others link to is the
+    one that is loaded already.
+    """
+    folder = _folder(lib)
     linked = sorted(folder.glob(f"lib{name}.so.?")) or sorted(folder.glob(f"lib{name}.*"))
     return ctypes.CDLL(str(linked[0]))
+
+
+def _folder(lib: ModuleType) -> Path:
+    assert lib.__file__ is not None
+    return Path(lib.__file__).parent / "lib"

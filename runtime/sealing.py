@@ -41,6 +41,8 @@ MAGIC = b"uservlm1"
 KEY_BYTES = 32
 NONCE, TAG = 12, 16
 PIECE = 1 << 20
+ROOM = 15
+"""Bytes of a buffer behind what is written into it: cryptography 38 insists on them."""
 _HEAD = struct.Struct("<32sQ")
 _START = struct.Struct(f"<{len(MAGIC)}s{NONCE}s{_HEAD.size + TAG}s{NONCE}s")
 OVERHEAD = _START.size + TAG
@@ -120,7 +122,7 @@ def sealed(keys: Keys, label: Label, fit: str, payload: memoryview) -> Iterator[
     yield start
     cipher = Cipher(algorithms.AES(keys.sealing), modes.GCM(second)).encryptor()
     cipher.authenticate_additional_data(label.data + start)
-    scratch = memoryview(bytearray(min(PIECE, payload.nbytes)))
+    scratch = memoryview(bytearray(min(PIECE, payload.nbytes) + ROOM))
     for place in range(0, payload.nbytes, PIECE):
         yield scratch[: cipher.update_into(payload[place : place + PIECE], scratch)]
     cipher.finalize()
@@ -161,7 +163,7 @@ def unseal(stream: FileIO, size: int, keys: Keys, label: Label, fit: str) -> byt
 def _opened(stream: FileIO, length: int, keys: Keys, nonce: bytes, data: bytes) -> bytearray:
     cipher = Cipher(algorithms.AES(keys.sealing), modes.GCM(nonce)).decryptor()
     cipher.authenticate_additional_data(data)
-    payload = bytearray(length)
+    payload = bytearray(length + ROOM)
     scratch = memoryview(bytearray(min(PIECE, length)))
     done = 0
     with memoryview(payload) as view:
@@ -174,4 +176,5 @@ def _opened(stream: FileIO, length: int, keys: Keys, nonce: bytes, data: bytes) 
         cipher.finalize_with_tag(stream.read(TAG) or b"")
     except (InvalidTag, ValueError):
         raise SealError("its body is damaged") from None
+    del payload[length:]
     return payload

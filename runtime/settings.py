@@ -168,9 +168,10 @@ def processor() -> str:
 def _llama() -> str:
     spec = find_spec("llama_cpp")
     folder = Path(spec.origin).parent / "lib" if spec and spec.origin else None
-    code = sorted(folder.glob("libggml-cpu*")) if folder else []
-    digest = blake2b(code[0].read_bytes() if code else b"", digest_size=8).hexdigest()
-    return f"{version('llama-cpp-python')} {digest}"
+    digest = blake2b(digest_size=8)
+    for file in sorted(folder.glob("libggml-cpu*")) if folder else []:
+        digest.update(file.read_bytes())
+    return f"{version('llama-cpp-python')} {digest.hexdigest()}"
 
 
 def _left_aside(file: Path, why: str) -> Settings:

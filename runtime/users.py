@@ -26,7 +26,7 @@ class UserEmbedding:
     features: npt.NDArray[np.float32] = field(repr=False)
     """float32 [N, d], read-only, as the projector gives them (not divided by √d)."""
     vision: str
-    """SHA-256 of the vision encoder that made it; another bundle's is refused."""
+    """Names the bundle's vision encoders (`Manifest.sees_as`); another bundle's is refused."""
     digest: str = field(init=False)
     """Names the content; equal features of one encoder have equal digests."""
 
@@ -62,7 +62,7 @@ def check_embedding(embedding: UserEmbedding, shape: tuple[int, int], vision: st
     Args:
         embedding: from anywhere.
         shape: (N, d) of the bundle.
-        vision: SHA-256 of the bundle's vision encoder.
+        vision: `Manifest.sees_as` of the bundle.
 
     Raises:
         EmbeddingError: another encoder's, another shape, or of somebody forgotten.

@@ -1,221 +1,111 @@
-"""Pixels to image features: the only file that knows onnxruntime.
+"""Pixels to image features: what every vision encoder of a bundle promises.
 
-Owns: the ONNX session, when it is opened and that its memory goes back to the system. Knows nothing
-of pictures, users or the language model; `vision_graph.py` reads the file. onnxruntime is imported
-when a session is opened, with its telemetry off: its Linux wheels otherwise write to the home
-directory (DESIGN section 4, fact 11).
+Owns: one picture at a time, on one thread, and that nothing but whole features leaves. Knows
+nothing of pictures, users or the language model, nor of how features are computed:
+`vision_onnx.py` does it with onnxruntime, `vision_ggml.py` with ggml. `vision_choice.py` says which
+of them a bundle gets.
 """
 
 from __future__ import annotations
 
-import os
+from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from uservlm.runtime.errors import BundleError, EngineError
-from uservlm.runtime.heap import trim
 from uservlm.runtime.manifest import Architecture
-from uservlm.runtime.vision_graph import FLOAT, Port, VisionGraph, read_graph
+from uservlm.runtime.vision_figures import VisionKind
 
-if TYPE_CHECKING:
-    import onnxruntime
-
-INPUT: Final = "pixel_values"
-OUTPUT: Final = "image_features"
-PROCESSOR: Final = Path("/proc/cpuinfo")
-VNNI: Final = frozenset({"avx512_vnni", "avx_vnni"})
-"""Flags of x86 processors that add products of bytes in 32 bits instead of saturating at 16 (MLAS,
-core/mlas/lib/platform.cpp)."""
+Pixels: TypeAlias = npt.NDArray[np.float32]
+"""float32 [1, 3, S, S]."""
+Features: TypeAlias = npt.NDArray[np.float32]
+"""float32 [N, d], not divided by √d."""
 
 
-class VisionEncoder:
-    """SigLIP and projector as one ONNX graph, opened for a picture and closed again.
+class VisionEncoder(ABC):
+    """SigLIP and projector, opened for a picture and closed again.
 
     A robot sees a new face once in a while, and between two of them the encoder would hold more
     memory than everything else but the language model. Safe to use from several threads;
-    they encode one after another, because two at once
-    would need the activations' memory twice.
+    they encode one after another, because two at once would need the activations' memory twice.
     """
 
-    def __init__(
-        self, path: Path, architecture: Architecture, threads: int, *, keep: bool = False
-    ) -> None:
-        """Check the file without opening a session: milliseconds, and no onnxruntime.
+    kind: VisionKind
+    """What computes the features."""
 
-        What only onnxruntime can see, such as an operator it does not know, shows with the first
-        picture; a file with the manifest's SHA-256 has been through the converter's parity check.
+    def __init__(self, architecture: Architecture, *, keep: bool) -> None:
+        """Take the sizes; a subclass checks its file and opens nothing.
 
         Args:
-            path: `vision.onnx`.
-            architecture: what the graph's input and output must fit.
-            threads: for one run.
-            keep: stay open between pictures, and let onnxruntime reorder the weights in memory for
-                speed: for who encodes many pictures in a row. `release` closes it.
+            architecture: what goes in and what comes out.
+            keep: stay open between pictures, for who encodes many in a row. `release` closes it.
 
         Raises:
-            BundleError: not an ONNX file, or another graph.
+            BundleError: the sizes contradict each other.
         """
-        self._path, self._threads, self._keep = path, threads, keep
-        self._shape = (architecture.image_tokens, architecture.width)
-        self._graph = read_graph(path)
+        self.shape = (architecture.image_tokens, architecture.width)
+        """(N, d) of the features."""
         side, patch = architecture.image_size, architecture.patch_size
         if architecture.image_tokens * patch**2 != side**2:
             raise BundleError(
                 f"{architecture.image_tokens} image tokens are not {side} / {patch} squared; "
                 "export the bundle again"
             )
-        _check_port(path, self._graph.inputs, INPUT, (3, side, side))
-        _check_port(path, self._graph.outputs, OUTPUT, self._shape)
-        self._lock = Lock()
+        self._keep, self._lock = keep, Lock()
         # AMX tiles are set up for a thread, by onnxruntime for its shapes and by ggml for others.
         # On one thread each would multiply in what the other left (seen: wrong answers from the
         # second picture on).
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vision")
-        self._session: onnxruntime.InferenceSession | None = None
 
     @property
+    @abstractmethod
     def open(self) -> bool:
-        """Whether a session is there, and its memory taken."""
-        return self._session is not None
+        """Whether its memory is taken."""
 
-    def encode(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Run the graph on float32 [1, 3, S, S]; gives float32 [N, d], not divided by √d.
+    def encode(self, pixels: Pixels) -> Features:
+        """Compute the features of float32 [1, 3, S, S]: float32 [N, d], not divided by √d.
 
         Raises:
-            BundleError: onnxruntime cannot open the graph.
-            EngineError: onnxruntime failed, or the features are not finite.
+            BundleError: the file cannot be opened.
+            EngineError: the computation failed, or the features are not finite.
         """
         with self._lock:
             try:
-                features = self._run(pixels)
+                features = self._thread.submit(self._run, pixels).result()
             finally:
                 if not self._keep:
-                    self._close()
-        if features.shape != (1, *self._shape) or features.dtype != np.float32:
+                    self._shut()
+        if features.shape != self.shape or features.dtype != np.float32:
             raise EngineError(
                 f"the vision encoder gave {features.dtype} {features.shape}, "
-                f"not float32 {(1, *self._shape)}"
+                f"not float32 {self.shape}"
             )
         if not np.isfinite(features).all():
             raise EngineError(
                 "the vision encoder gave values that are not finite: export the bundle again"
             )
-        return np.ascontiguousarray(features[0])
+        return np.ascontiguousarray(features, dtype=np.float32)
 
     def release(self) -> None:
-        """Close the session and give its memory back; waits for a picture that is being encoded.
+        """Give the memory back; waits for a picture that is being encoded.
 
         The next `encode` opens it again.
         """
         with self._lock:
-            self._close()
+            self._shut()
 
-    def _run(self, pixels: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
-        if self._session is None:
-            self._session = _open(self._path, self._graph, self._threads, self._keep)
-        import onnxruntime
+    def _shut(self) -> None:
+        """Close behind whatever still runs: who waited for that may have been interrupted."""
+        self._thread.submit(self._close).result()
 
-        options = onnxruntime.RunOptions()
-        # The arena of the activations outlives its session (✔ 300 MB at 448 px) unless it shrinks.
-        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        try:
-            run = self._thread.submit(self._session.run, [OUTPUT], {INPUT: pixels}, options)
-            return np.asarray(run.result()[0])
-        except _failures() as error:
-            raise EngineError(f"onnxruntime could not run the vision encoder: {error}") from error
+    @abstractmethod
+    def _run(self, pixels: Pixels) -> npt.NDArray[np.generic]:
+        """Open if need be and compute [N, d]; called on the vision thread alone."""
 
+    @abstractmethod
     def _close(self) -> None:
-        if self._session is not None:
-            self._session = None
-            trim()
-
-
-def silence_telemetry() -> None:
-    """Keep onnxruntime from phoning home; it looks once, while it is imported."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-
-def set_int8_products(options: onnxruntime.SessionOptions, processor: Path = PROCESSOR) -> None:
-    """Make products of int8 weights exact on this processor, at the least cost.
-
-    Where they would saturate, onnxruntime is asked to turn the weights unsigned while it opens the
-    graph ("session.x64quantprecision" in its onnxruntime_session_options_config_keys.h). It would
-    do so with VNNI too, for nothing: ✔ SigLIP at 448 px then takes 2.3 times the processor time and
-    0.5 GB more after opening. Unsigned weights, as in older bundles, are left as they are.
-
-    Args:
-        options: of the session to be opened.
-        processor: a list as Linux gives it; without one, the weights are turned.
-    """
-    options.add_session_config_entry(
-        "session.x64quantprecision", "0" if _sums_in_32_bits(processor) else "1"
-    )
-
-
-def _sums_in_32_bits(processor: Path) -> bool:
-    """Whether each of the processors listed has VNNI; False if that is not known."""
-    if not processor.is_file():
-        return False
-    lines = processor.read_text(encoding="utf-8", errors="replace").splitlines()
-    flags = [set(line.split()) for line in lines if line.startswith("flags")]
-    return bool(flags) and all(some & VNNI for some in flags)
-
-
-def _open(path: Path, graph: VisionGraph, threads: int, keep: bool) -> onnxruntime.InferenceSession:
-    silence_telemetry()
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Idle vision threads would otherwise spin beside llama.cpp's.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    set_int8_products(options)
-    folder = str(path.resolve().parent)
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-    # Weights in the processor's order are 0.4 GB of the process's own at 448 px, and take time to
-    # make: for one picture ✔ about as long as they save (2.59 s with, 2.52 s without; two rounds).
-    options.add_session_config_entry("session.disable_prepacking", "0" if keep else "1")
-    try:
-        return onnxruntime.InferenceSession(
-            graph.model,
-            options,
-            providers=["CPUExecutionProvider"],
-            provider_options=[{"arena_extend_strategy": "kSameAsRequested"}],
-        )
-    except _failures() as error:
-        raise BundleError(f"{path} cannot be opened: {error}; export the bundle again") from error
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """Give onnxruntime's exceptions; they have no common base but Exception."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoModel", "NoSuchFile")
-    more = ("NotImplemented", "RuntimeException", "EPFail")
-    return tuple(getattr(state, name) for name in (*names, *more))
-
-
-def _check_port(path: Path, ports: tuple[Port, ...], name: str, shape: tuple[int, ...]) -> None:
-    """Compare one input or output; a symbolic dimension fits any number."""
-    found = {port.name: port for port in ports}
-    if list(found) != [name]:
-        raise BundleError(
-            f"{path} has {sorted(found)} where {name!r} is wanted; export the bundle again"
-        )
-    port = found[name]
-    sizes = port.shape[1:]
-    fits = len(sizes) == len(shape) and all(
-        size in (None, wanted) for size, wanted in zip(sizes, shape, strict=True)
-    )
-    if port.element != FLOAT or not fits:
-        raise BundleError(
-            f"{path}: {name} is of type {port.element} {port.shape}, not float32 "
-            f"{('batch', *shape)}; export the bundle again"
-        )
+        """Give the memory back, if any is taken; called on the vision thread alone."""

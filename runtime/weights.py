@@ -9,8 +9,11 @@ vocabulary entry: ✔ 13 s and 680 MB for Gemma's 257 216 tokens; this reader st
 from __future__ import annotations
 
 import mmap
+import os
 import struct
+import weakref
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -57,26 +60,41 @@ class Tensor:
 
 
 class Weights:
-    """A memory-mapped GGUF file whose header has been read and found whole."""
+    """A GGUF file whose header has been read and found whole.
+
+    Of the file, the token-embedding table stays mapped, and nothing else: llama.cpp has the weights
+    once, and a 3B's twice are more than the 3 GB of addresses that a 32-bit robot has.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Map the file and read its header.
+        """Open the file and read its header.
 
         Raises:
             BundleError: not a GGUF file, truncated, or with parts that overlap its end.
         """
         self.path = path
-        self._map = _map(path)
-        cursor = _Cursor(self._map, path)
-        self.values, records = _read_header(cursor)
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+        self._table: npt.NDArray[np.uint8] | None = None
+        with closing(_map(self._file, path)) as data:
+            size, cursor = len(data), _Cursor(data, path)
+            self.values, records = _read_header(cursor)
         alignment = self.values.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment <= 0:
             raise BundleError(f"{path}: alignment {alignment!r}; export the bundle again")
         start = -(-cursor.position // alignment) * alignment
         self.tensors = {name: _place(path, name, record, start) for name, record in records.items()}
         for name, tensor in self.tensors.items():
-            if tensor.offset + tensor.bytes > len(self._map):
+            if tensor.offset + tensor.bytes > size:
                 raise BundleError(f"{path} ends inside {name}: it is cut off; export it again")
+
+    @property
+    def mapped(self) -> npt.NDArray[np.uint8]:
+        """The whole file, uint8 [bytes], as pages that nobody may write; tensors say where.
+
+        Mapped for as long as what is given here is held.
+        """
+        return np.frombuffer(_map(self._file, self.path), np.uint8)
 
     def rows(self, numbers: Sequence[int], name: str = EMBEDDING_TABLE) -> npt.NDArray[np.float32]:
         """Dequantise rows of a tensor: float32 [rows, columns]; a vector is one row.
@@ -89,13 +107,29 @@ class Weights:
         table = self.tensors[name]
         count = table.shape[0] if len(table.shape) > 1 else 1
         stride = table.bytes // count
-        packed = np.frombuffer(self._map, np.uint8, table.bytes, table.offset)
-        chosen = packed.reshape(count, stride)[np.asarray(numbers, dtype=np.int64)]
+        chosen = self._pages(name).reshape(count, stride)[np.asarray(numbers, dtype=np.int64)]
         kind = GGMLQuantizationType(table.kind)
         plain = {GGMLQuantizationType.F32: np.float32, GGMLQuantizationType.F16: np.float16}
         data = chosen.view(plain[kind]) if kind in plain else chosen
         rows: npt.NDArray[np.float32] = dequantize(data, kind)
         return np.ascontiguousarray(rows, dtype=np.float32)
+
+    def _pages(self, name: str) -> npt.NDArray[np.uint8]:
+        """Map one tensor, uint8 [bytes]; the table once and for all."""
+        if name == EMBEDDING_TABLE and self._table is not None:
+            return self._table
+        tensor = self.tensors[name]
+        before = tensor.offset % mmap.ALLOCATIONGRANULARITY
+        data = mmap.mmap(
+            self._file,
+            before + tensor.bytes,
+            access=mmap.ACCESS_READ,
+            offset=tensor.offset - before,
+        )
+        pages = np.frombuffer(data, np.uint8, tensor.bytes, before)
+        if name == EMBEDDING_TABLE:
+            self._table = pages
+        return pages
 
     def expect(self, architecture: Architecture) -> None:
         """Compare with the manifest, so that llama.cpp never sees a model of another shape.
@@ -184,11 +218,10 @@ class _Cursor:
         return self.take(self.number("<Q")).decode("utf-8")
 
 
-def _map(path: Path) -> mmap.mmap:
-    with path.open("rb") as stream:
-        if stream.read(4) != _MAGIC:
-            raise BundleError(f"{path} is not a GGUF file; export the bundle again")
-        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+def _map(file: int, path: Path) -> mmap.mmap:
+    if os.pread(file, len(_MAGIC), 0) != _MAGIC:
+        raise BundleError(f"{path} is not a GGUF file; export the bundle again")
+    return mmap.mmap(file, 0, access=mmap.ACCESS_READ)
 
 
 def _read_header(cursor: _Cursor) -> tuple[dict[str, Value], dict[str, tuple[list[int], int, int]]]:

@@ -79,6 +79,15 @@ def test_a_picture_takes_what_was_measured() -> None:
     assert (vision_peak(FULL, VISION) + 80 * MB) / MIB == pytest.approx(664, rel=0.02)
 
 
+def test_a_picture_by_ggml_takes_what_was_measured() -> None:
+    """SigLIP So400m at 224 px in Q8_0: 500 MiB, of which 70 MB are Python and libraries."""
+    small = replace(FULL, image_size=224, image_tokens=256)
+    wanted = vision_peak(small, 446_163_392, "ggml")
+    assert (wanted + 70 * MB) / MIB == pytest.approx(500, rel=0.02)
+    setting = Setting(Room(2048, 1536, 1), vision="ggml")
+    assert need(small, LANGUAGE, 446_163_392, setting).vision == wanted
+
+
 def test_parts_add_up_to_the_byte() -> None:
     parts = Need(process=1, mapped=20, copied=300, kv=4000, compute=50_000, vision=600_000)
     assert (parts.language, parts.peak, parts.own) == (54_321, 654_321, 654_301)

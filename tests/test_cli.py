@@ -15,6 +15,7 @@ from PIL import Image
 
 from uservlm.runtime import UserVLM
 from uservlm.runtime.__main__ import main
+from uservlm.runtime.manifest import FORMAT
 
 COMMAND = [sys.executable, "-m", "uservlm.runtime"]
 QUICK = ["--threads", "1", "--max-new-tokens", "6", "--temperature", "1", "--seed", "5"]
@@ -53,7 +54,7 @@ def test_inspect_needs_no_model(
     assert "language" in text and "attention" in text
     assert main(["inspect", str(tiny_bundle), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["format"] == 2 and record["attention"] in ("exact", "resident")
+    assert record["format"] == FORMAT and record["attention"] in ("exact", "resident")
 
 
 def test_chat_goes_on_after_a_wrong_line(tiny_bundle: Path, picture: str) -> None:

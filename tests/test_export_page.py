@@ -48,9 +48,9 @@ def test_every_command_works_in_its_order(folder: Path) -> None:
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         said[line] = done.stdout + done.stderr
     answers = [text for line, text in said.items() if line.startswith("uservlm ask")]
-    assert len(answers) == 2 and all(answers)
+    assert len(answers) == 3 and all(answers)
     left = {path.name for path in (folder / "bundles").iterdir()}
-    assert left == {"mine", "merged", "both", "fine", "measured"}
+    assert left == {"mine", "merged", "both", "fine", "head", "measured"}
     assert any("fair" in text for line, text in said.items() if "keep-adapter" in line)
 
 

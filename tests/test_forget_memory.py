@@ -26,7 +26,10 @@ from uservlm.runtime.profiles import Consent
 def turned(array):
     return (~np.ascontiguousarray(array).view(np.uint8)).tobytes().hex()
 
-vlm = UserVLM.load(sys.argv[1], users=sys.argv[2], attention="resident", threads=1, verify=False)
+bundle, users, vision = sys.argv[1:]
+vlm = UserVLM.load(
+    bundle, users=users, attention="resident", threads=1, vision=vision, verify=False
+)
 picture = np.random.default_rng(3).integers(0, 255, (90, 80, 3), dtype=np.uint8)
 pixels = to_pixels(picture, vlm.bundle.manifest.pixels)
 embedding = vlm.encode(picture)
@@ -75,8 +78,11 @@ def found(process: int, needles: dict[str, list[bytes]]) -> Counter[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_nothing_of_a_forgotten_person_is_left(tiny_bundle: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", CHILD, str(tiny_bundle), str(tmp_path)]
+@pytest.mark.parametrize("vision", ["onnx", "ggml"])
+def test_nothing_of_a_forgotten_person_is_left(
+    tiny_bundle: Path, tmp_path: Path, vision: str
+) -> None:
+    command = [sys.executable, "-c", CHILD, str(tiny_bundle), str(tmp_path), vision]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as child:
         assert child.stdin is not None and child.stdout is not None

@@ -46,6 +46,7 @@ from uservlm.runtime.manifest import (  # noqa: E402
     Source,
     VisionWeights,
 )
+from uservlm.runtime.vision_figures import GgmlVisionWeights  # noqa: E402
 
 PARITY = Parity(4, 0.9987, 0.01, 0.75, 40, 0.02, 0.975, 0.5)
 MANIFEST = Manifest(
@@ -56,7 +57,11 @@ MANIFEST = Manifest(
     prompt=Prompt(TEMPLATE),
     pixels=PixelSpec(448),
     precision=Precision("q4_k_m", "int8"),
-    files={"a.json": FileRecord(24, "0"), "b.gguf": FileRecord(1_700_000_000, "0")},
+    files={
+        "a.json": FileRecord(24, "0"),
+        "b.gguf": FileRecord(1_700_000_000, "0"),
+        "vision.onnx": FileRecord(0, "0"),
+    },
     versions={},
     parity=PARITY,
     resident=Agreement(4, 0.5, 0.1, 0.625, 0.95),
@@ -64,6 +69,7 @@ MANIFEST = Manifest(
     vision=VisionWeights(
         8, False, 0.91, 0.9991, 0.99, 0.999, 162, ("a.fc1", "b.fc2", "c", "d"), 40_000
     ),
+    vision_ggml=GgmlVisionWeights("q8_0", 8, True, 0.9997, 0.99, 0.99, ()),
     adapters={"kind": Adapter("adapters/kind.gguf", "me/kind", 16, PARITY, None)},
 )
 
@@ -298,13 +304,17 @@ def test_nothing_is_fetched() -> None:
 
 
 def test_a_bundle_tells_what_making_it_cost() -> None:
-    text = [f"{heading}: {what}" for heading, what in describe_bundle(MANIFEST, "exact")]
+    text = [f"{heading}: {what}" for heading, what in describe_bundle(MANIFEST, "exact", ("onnx",))]
     for line in (
         "source: owner/name at c0ffee (gemma)",
         "merged: first",
         "picture: 448×448, 1024 tokens",
         ": Q4_K, 4.85 bits per weight, unweighted",
         ": Q6_K: v, w (it hurts)",
+        "vision: vision.onnx, int8",
+        "vision: vision.gguf, q8_0",
+        ": cosine 0.9997 on 8 own pictures",
+        "sees with: onnxruntime",
         ": cosine 0.9991 (all in int8 0.9100) on 8 drawn people",
         ": 4 of 162 matrices in fp32, 40.0 kB more: a.fc1, b.fc2, c and 1 more",
         "file: a.json, 24 bytes",
@@ -320,10 +330,11 @@ def test_a_bundle_tells_what_making_it_cost() -> None:
 
 def test_a_bundle_half_measured_tells_the_rest() -> None:
     bare = replace(MANIFEST, parity=None, resident=None, language=None, vision=None, adapters={})
-    headings = {heading for heading, _ in describe_bundle(bare, "exact")}
+    bare = replace(bare, vision_ggml=None)
+    headings = {heading for heading, _ in describe_bundle(bare, "exact", ())}
     assert headings == {
-        "name", "source", "merged", "picture", "language", "vision", "prompt", "file", "size",
-        "attention",
+        "name", "source", "merged", "picture", "language", "vision", "sees with", "prompt", "file",
+        "size", "attention",
     }  # fmt: skip
 
 

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 
 from uservlm.runtime import UserVLM
-from uservlm.runtime.bundle import LANGUAGE_FILE, VISION_FILE
+from uservlm.runtime.bundle import LANGUAGE_FILE
 from uservlm.runtime.errors import (
     BundleError,
 )
 from uservlm.runtime.manifest import MANIFEST_FILE
+from uservlm.runtime.vision_figures import VISION_FILES
+
+VISION_FILE = VISION_FILES["onnx"]
 
 
 def damage(copy: Path, name: str, data: bytes) -> None:

@@ -34,9 +34,10 @@ from uservlm.converters.verify import check_repeats, repeat  # noqa: E402
 from uservlm.converters.verify_against import hold_against  # noqa: E402
 from uservlm.runtime.__main__ import main  # noqa: E402
 from uservlm.runtime.adapters import NO_ADAPTER  # noqa: E402
-from uservlm.runtime.bundle import LANGUAGE_FILE, PROOF_FILE, VISION_FILE, open_bundle, record_file  # noqa: E402
+from uservlm.runtime.bundle import LANGUAGE_FILE, PROOF_FILE, open_bundle, record_file  # noqa: E402
 from uservlm.runtime.errors import BundleError  # noqa: E402
 from uservlm.runtime.manifest import MANIFEST_FILE  # noqa: E402
+from uservlm.runtime.vision_figures import VISION_FILES  # noqa: E402
 
 MakeBundle = Callable[..., Path]
 MakeCheckpoint = Callable[..., Path]
@@ -60,7 +61,7 @@ def test_a_bundle_says_again_what_it_said(tiny_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "figure"), [(LANGUAGE_FILE, "first_token_kl"), (VISION_FILE, "vision_cosine")]
+    ("file", "figure"), [(LANGUAGE_FILE, "first_token_kl"), (VISION_FILES["onnx"], "vision_cosine")]
 )
 def test_another_model_under_the_same_manifest_is_found_out(
     copy: Path, make_bundle: MakeBundle, make_checkpoint: MakeCheckpoint, tmp_path: Path,

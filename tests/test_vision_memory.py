@@ -11,19 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uservlm.runtime.bundle import VISION_FILE, open_bundle
+from uservlm.runtime.bundle import open_bundle
 from uservlm.runtime.errors import BundleError, EngineError
 from uservlm.runtime.manifest import Architecture
-from uservlm.runtime.vision import (
-    INPUT,
-    OUTPUT,
-    VisionEncoder,
-    set_int8_products,
-    silence_telemetry,
-)
+from uservlm.runtime.telemetry import silence_telemetry
+from uservlm.runtime.vision_figures import VISION_FILES
 from uservlm.runtime.vision_graph import FLOAT, read_graph
+from uservlm.runtime.vision_onnx import INPUT, OUTPUT, OnnxVision, set_int8_products
 
 Pixels = np.ndarray
+VISION_FILE = VISION_FILES["onnx"]
 
 
 @pytest.fixture(params=["fp32", "int8"], scope="module")
@@ -58,7 +55,7 @@ def test_features_are_those_of_the_file_opened_whole(bundle: Path, keep: bool) -
     whole = onnxruntime.InferenceSession(
         bundle / VISION_FILE, options, providers=["CPUExecutionProvider"]
     ).run([OUTPUT], {INPUT: pixels(bundle)})[0][0]
-    found = VisionEncoder(bundle / VISION_FILE, shape(bundle), 1, keep=keep).encode(pixels(bundle))
+    found = OnnxVision(bundle / VISION_FILE, shape(bundle), 1, keep=keep).encode(pixels(bundle))
     np.testing.assert_allclose(found, whole, rtol=1e-4, atol=1e-5)
 
 
@@ -141,15 +138,15 @@ def test_older_bundles_with_unsigned_weights_give_the_same_features(
     assert turned
     onnx.save(model, tmp_path / VISION_FILE)
     signed, unsigned = (
-        VisionEncoder(folder / VISION_FILE, shape(bundle), 1).encode(pixels(bundle))
+        OnnxVision(folder / VISION_FILE, shape(bundle), 1).encode(pixels(bundle))
         for folder in (bundle, tmp_path)
     )
     np.testing.assert_allclose(unsigned, signed, rtol=1e-4, atol=1e-5)
 
 
 def test_a_session_is_there_only_while_it_is_wanted(bundle: Path) -> None:
-    encoder = VisionEncoder(bundle / VISION_FILE, shape(bundle), 1)
-    kept = VisionEncoder(bundle / VISION_FILE, shape(bundle), 1, keep=True)
+    encoder = OnnxVision(bundle / VISION_FILE, shape(bundle), 1)
+    kept = OnnxVision(bundle / VISION_FILE, shape(bundle), 1, keep=True)
     assert not kept.open
     first = encoder.encode(pixels(bundle))
     kept.encode(pixels(bundle))
@@ -162,14 +159,14 @@ def test_a_session_is_there_only_while_it_is_wanted(bundle: Path) -> None:
 
 
 def test_a_failed_picture_closes_the_session_too(bundle: Path) -> None:
-    encoder = VisionEncoder(bundle / VISION_FILE, shape(bundle), 1)
+    encoder = OnnxVision(bundle / VISION_FILE, shape(bundle), 1)
     with pytest.raises(EngineError):
         encoder.encode(np.zeros((1, 3, 7, 7), np.float32))
     assert not encoder.open
 
 
 def test_threads_get_the_features_of_their_own_picture(bundle: Path) -> None:
-    encoder = VisionEncoder(bundle / VISION_FILE, shape(bundle), 1)
+    encoder = OnnxVision(bundle / VISION_FILE, shape(bundle), 1)
     pictures = [pixels(bundle, seed) for seed in range(6)]
     alone = [encoder.encode(picture) for picture in pictures]
     with ThreadPoolExecutor(3) as pool:
@@ -179,7 +176,7 @@ def test_threads_get_the_features_of_their_own_picture(bundle: Path) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_opening_again_and_again_does_not_grow(bundle: Path) -> None:
-    encoder = VisionEncoder(bundle / VISION_FILE, shape(bundle), 1)
+    encoder = OnnxVision(bundle / VISION_FILE, shape(bundle), 1)
     picture = pixels(bundle)
     for _ in range(10):
         encoder.encode(picture)
@@ -195,7 +192,7 @@ def test_a_file_cut_inside_a_weight_is_refused_at_once(bundle: Path, tmp_path: P
     for cut in np.linspace(0, len(data) - 1, 40).astype(int):
         file.write_bytes(data[:cut])
         try:
-            encoder = VisionEncoder(file, shape(bundle), 1)
+            encoder = OnnxVision(file, shape(bundle), 1)
         except BundleError as error:
             assert VISION_FILE in str(error)
             continue
@@ -208,7 +205,7 @@ def test_another_graph_is_refused_at_once(bundle: Path, field: str) -> None:
     true = shape(bundle)
     other = replace(true, **{field: getattr(true, field) + 1})
     with pytest.raises(BundleError, match="export the bundle again"):
-        VisionEncoder(bundle / VISION_FILE, other, 1)
+        OnnxVision(bundle / VISION_FILE, other, 1)
 
 
 def test_garbage_is_refused_at_once(bundle: Path, tmp_path: Path) -> None:
@@ -217,4 +214,4 @@ def test_garbage_is_refused_at_once(bundle: Path, tmp_path: Path) -> None:
     for length in (0, 1, 4, 50, 4000):
         file.write_bytes(rng.bytes(length))
         with pytest.raises(BundleError, match=VISION_FILE):
-            VisionEncoder(file, shape(bundle), 1)
+            OnnxVision(file, shape(bundle), 1)

@@ -352,29 +352,40 @@ def build_llama():
 def patched_source(version):
     # type: (str) -> str
     """Fetch llama-cpp-python's source, change what our patches change, and return its folder."""
-    folder = os.path.join(SCRATCH, "source")
+    archive = source_archive(version, os.path.join(SCRATCH, "archive"), SCRATCH)
+    return unpacked_source(archive, os.path.join(SCRATCH, "source"), patches())
+
+
+def source_archive(version, folder, scratch):
+    # type: (str, str, str) -> str
+    """Fetch llama-cpp-python's source distribution into an empty folder and return its path."""
     pip(
         "llama source",
         ["download", "--no-deps", "--no-binary", "llama-cpp-python", "--no-cache-dir"]
         + ["-d", folder, "llama-cpp-python==" + version],
+        scratch,
     )
-    archive = os.path.join(folder, os.listdir(folder)[0])
+    return os.path.join(folder, os.listdir(folder)[0])
+
+
+def unpacked_source(archive, folder, changes):
+    # type: (str, str, list[str]) -> str
+    """Unpack a source distribution into a new folder, patch it, and return its own folder."""
     with tarfile.open(archive) as file:
         file.extractall(folder)
-    os.remove(archive)
     source = os.path.join(folder, os.listdir(folder)[0])
     place = os.path.join(source, "vendor", "llama.cpp")
-    for path in patches():
+    for path in changes:
         command = ["patch", "--forward", "--strip=1", "--directory", place, "--input", path]
         run(os.path.basename(path), command, dict(os.environ))
     return source
 
 
-def patches():
-    # type: () -> list[str]
+def patches(folder=PATCHES):
+    # type: (str) -> list[str]
     """List our changes of llama.cpp, in order; each says at its head what it is for."""
-    names = sorted(os.listdir(PATCHES)) if os.path.isdir(PATCHES) else []
-    return [os.path.join(PATCHES, name) for name in names if name.endswith(".patch")]
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [os.path.join(folder, name) for name in names if name.endswith(".patch")]
 
 
 # -- installing -----------------------------------------------------------------------------------
@@ -448,13 +459,13 @@ def warn_of_cuda():
     check_disk(free_bytes(), NEED_BYTES_CUDA)
 
 
-def pip(label, arguments):
-    # type: (str, list[str]) -> None
-    """Run the pip of `.venv`."""
+def pip(label, arguments, scratch=SCRATCH):
+    # type: (str, list[str], str) -> None
+    """Run the pip of `.venv`, with a folder that exists for what it needs meanwhile."""
     environment = dict(os.environ)
     # Packages of another tree (ROS sets PYTHONPATH) would count as installed here.
     environment.pop("PYTHONPATH", None)
-    environment.update(PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", TMPDIR=SCRATCH)
+    environment.update(PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1", TMPDIR=scratch)
     environment.update(compiler_settings(environment))
     # By name and search path, so that no space in a path can break a flag.
     paths = [os.path.dirname(FIXES), environment.get("CPLUS_INCLUDE_PATH", "")]
@@ -511,8 +522,15 @@ def first_error(log):
 def say(text):
     # type: (str) -> None
     """Print one line at once, also into a pipe."""
-    print("bootstrap: " + text)
+    print(signed(text))
     sys.stdout.flush()
+
+
+def signed(text):
+    # type: (str) -> str
+    """Put before it whose line it is: "bootstrap", or the command that goes through this module."""
+    name = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    return "{}: {}".format(name, text)
 
 
 class Progress(object):
@@ -564,7 +582,7 @@ class Progress(object):
         # type: (str) -> None
         """Rewrite the line, or add one."""
         if self.terminal:
-            sys.stdout.write("\r\033[Kbootstrap: " + text)
+            sys.stdout.write("\r\033[K" + signed(text))
             sys.stdout.flush()
         else:
             say(text)

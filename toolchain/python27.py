@@ -2,12 +2,10 @@
 
     python -m uservlm.toolchain.python27       makes it where it is missing; prints its command
 
-Owns: which packages it is made of (Debian 11's and PyPI's), how they are fetched, and the script
-that runs it. Knows nothing of the programs it runs. Not the robot's own: NAOqi 2.5 has an older
-libqi, on 32 bits. PyPI has none before 1.6.0, like which 1.8.3 was seen to behave.
-
-Debian's packages are fetched and unpacked without root and without a change to the system, their
-signature checked, from the servers that this machine's apt knows itself: none is named here.
+Owns: which packages it is made of (Debian 11's and PyPI's), and the script that runs it. Knows
+nothing of the programs it runs, nor how Debian's packages are fetched (`debian.py`). Not the
+robot's own: NAOqi 2.5 has an older libqi, on 32 bits. PyPI has none before 1.6.0, like which 1.8.3
+was seen to behave.
 
 The script leaves the environment as it is, but for PYTHONPATH, which is Python 3's. libqi keeps the
 number by which it knows a machine below QI_WRITABLE_PATH or HOME: leave them as the robot has them.
@@ -18,21 +16,21 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import platform
-import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 from typing import Final
 
+from uservlm.toolchain.debian import UnavailableError, check, fetch, run, unpack
+
 PLACE: Final = Path(__file__).resolve().parents[1] / ".cache/python27"
 PACKAGES: Final = (
     *("python2.7-minimal", "libpython2.7-minimal", "libpython2.7-stdlib", "libpython2.7"),
     *("libexpat1", "libffi7", "libssl1.1"),
 )
-SOURCE: Final = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} bullseye main\n"
+SUITE: Final = "bullseye"
 LIBQI: Final = "1.8.3", "51582b56336e6849dda8cf924ff8e9710cd6e3fdbfdb7c4961dbfdadbc817b98"
 OPENSSL: Final = "1.6.0", "ca3004cfb106301121a3de83b70c03b10e91ea0c76586a521d31c81fd5c58d17"
 """The version of `qi` whose wheel has the OpenSSL 1.0 that the newer one links and lacks."""
@@ -53,23 +51,10 @@ sys.executable = os.environ.pop("PYTHON27_COMMAND", sys.executable)
 os.environ["LD_LIBRARY_PATH"] = os.environ.pop("PYTHON27_LIBRARIES", "")
 '''
 CHECK: Final = "import ctypes, hashlib, json, qi, ssl, xml.etree.cElementTree"
-APT: Final = """#clear APT::Update;
-APT::Architecture "amd64";
-APT::Sandbox::User "root";
-Acquire::Languages "none";
-Dir::State "{0}/state";
-Dir::State::status "/dev/null";
-Dir::Cache "{0}/cache";
-"""
 PIP: Final = (
     *("-m", "pip", "-q", "download", "--retries=1", "--no-deps", "--require-hashes"),
     *("--only-binary=:all:", "--python-version=27", "--platform=manylinux1_x86_64"),
 )
-STEP_S: Final = 120.0
-
-
-class UnavailableError(Exception):
-    """There can be no Python 2.7 here; the message says why, and what it takes."""
 
 
 def python27(place: Path = PLACE) -> list[str]:
@@ -103,50 +88,25 @@ def _check_machine() -> None:
     """
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise UnavailableError(f"its libqi is for Linux on x86_64; this is {platform.platform()}")
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise UnavailableError("no apt-get and dpkg-deb here; it takes Debian, or a container's")
+    check()
 
 
 def _renew(place: Path, stamp: str) -> None:
     """Make it elsewhere and move it into place whole, so that nothing half is ever there."""
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=f"{place.name}.making-") as folder:
         work, made, script = Path(folder), Path(folder, "made"), Path(folder, "made/python2.7")
-        for package in _debian(work):
-            _run(work, "dpkg-deb", "-x", package, made)
+        for package in fetch(work, "amd64", SUITE, PACKAGES):
+            unpack(package, made)
         _add_libqi(work, made)
         customize = made / "usr/lib/python2.7/sitecustomize.py"  # a link that leaves the folder
         customize.unlink(missing_ok=True)
         customize.write_text(CUSTOMIZE)
         script.write_text(SCRIPT)
         script.chmod(0o755)
-        _run(work, script, "-c", CHECK)
+        run(work, script, "-c", CHECK)
         (made / "stamp").write_text(stamp)
         shutil.rmtree(place, ignore_errors=True)  # of another stamp, so it may be half meanwhile
         made.rename(place)
-
-
-def _debian(work: Path) -> list[Path]:
-    """Fetch Debian's packages.
-
-    Raises:
-        UnavailableError: no server that apt knows has them.
-    """
-    for folder in ("state/lists/partial", "cache/archives/partial"):
-        (work / folder).mkdir(parents=True)
-    settings, source, why = work / "apt.conf", work / "sources.list", ""
-    settings.write_text(APT.format(work))
-    apt = ("apt-get", "-q", "-c", settings)
-    known = _run(work, *apt, "--print-uris", "update")
-    ours = (*apt, f"-oDir::Etc::SourceList={source}", "-oDir::Etc::SourceParts=/dev/null")
-    for server in dict.fromkeys(re.findall(r"^'(\S+)/dists/\S+/InRelease'", known, re.MULTILINE)):
-        source.write_text(SOURCE.format(server))
-        try:
-            _run(work, *ours, "--error-on=any", "update")
-            _run(work, *ours, "download", *PACKAGES)
-            return list(work.glob("*.deb"))
-        except UnavailableError as error:
-            why += f"{error}; "
-    raise UnavailableError(f"{why}it takes a Debian server with bullseye in apt's sources")
 
 
 def _add_libqi(work: Path, made: Path) -> None:
@@ -158,7 +118,7 @@ def _add_libqi(work: Path, made: Path) -> None:
     for version, digest in (LIBQI, OPENSSL):
         wanted, wheels = work / f"{version}.txt", work / version
         wanted.write_text(f"qi=={version} --hash=sha256:{digest}\n")
-        _run(work, sys.executable, *PIP, f"--dest={wheels}", f"--requirement={wanted}")
+        run(work, sys.executable, *PIP, f"--dest={wheels}", f"--requirement={wanted}")
         with zipfile.ZipFile(next(wheels.iterdir())) as wheel:
             if version == LIBQI[0]:
                 wheel.extractall(made / SITE)
@@ -166,23 +126,6 @@ def _add_libqi(work: Path, made: Path) -> None:
                 for name in ("libssl.so", "libcrypto.so"):
                     library = made / LIBRARIES[0] / f"{name}.1.0.0"
                     library.write_bytes(wheel.read(f"qi/linux/{name}"))
-
-
-def _run(work: Path, *command: str | Path) -> str:
-    """Run a step, and give what it prints.
-
-    Raises:
-        UnavailableError: it fails.
-    """
-    name, none = Path(command[0]).name, subprocess.DEVNULL
-    try:
-        return subprocess.check_output(
-            command, cwd=work, stdin=none, stderr=subprocess.PIPE, text=True, timeout=STEP_S
-        )
-    except subprocess.CalledProcessError as error:
-        raise UnavailableError(f"{name} failed: {' '.join(error.stderr.split())[-300:]}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnavailableError(f"{name} does not run: {error}") from error
 
 
 def main() -> int:

@@ -17,7 +17,6 @@ has no telemetry; neither opens a socket or writes a file (seen under strace).
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -33,6 +32,7 @@ from uservlm.runtime.errors import BusyError, RequestError
 from uservlm.runtime.server.limits import Limits
 from uservlm.runtime.server.listening import Heard, Listening, Piece, Round
 from uservlm.runtime.server.speech_model import SpeechModel, find_model
+from uservlm.runtime.telemetry import silence_telemetry
 
 Library: TypeAlias = Any
 """sherpa-onnx has no type stubs."""
@@ -175,7 +175,7 @@ def _library() -> Library:
     Raises:
         RequestError: it is not here.
     """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    silence_telemetry()
     try:
         import sherpa_onnx
     except ImportError as error:

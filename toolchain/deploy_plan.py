@@ -1,0 +1,196 @@
+"""From what is ordered and what a board is to the steps that are taken there.
+
+Owns: which parts are missing, whether they fit, and the question by which a release is tried. Knows
+nothing of SSH: a plan can be made, and shown, without anybody there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from uservlm.runtime import UserVLM
+from uservlm.runtime.bundle import open_bundle
+from uservlm.runtime.errors import RequestError
+from uservlm.runtime.vision_figures import VISION_FILES
+from uservlm.toolchain import deploy_steps
+from uservlm.toolchain.board import Board, BoardError, form_for, target_for
+from uservlm.toolchain.deploy_parts import Part, bundle_part, file_of, runtime_part
+from uservlm.toolchain.deploy_steps import Release, Step
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+ARCHIVE: Final = "dist/uservlm-runtime-{target}.tar.xz"
+POCKET: Final = "pocket"
+QUESTION: Final = "How do I make a video call?"
+SPARE_BYTES: Final = 50_000_000
+"""Left over on the board's disk."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be there."""
+
+    folder: str
+    """As given: absolute, or below the home folder."""
+    target: str
+    """A name, or "auto"."""
+    archive: Path | None
+    """None: the one that toolchain/build.py makes for the target."""
+    bundles: tuple[Path, ...]
+    """The first is asked, and served."""
+    serve: tuple[str, ...] | None
+    """Options of `uservlm serve`; None: no service."""
+    address: tuple[str, int] | None = None
+    """Where the service answers, as the board sees it; None: that is not known before."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps for one board, in order."""
+
+    release: Release
+    bring: tuple[Step, ...]
+    """Beside what is in use."""
+    ask: tuple[Step, ...]
+    """The last one prints the answer."""
+    finish: tuple[Step, ...]
+    """From the switch on."""
+    bundle: Path
+    picture: Path
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All of them."""
+        return (*self.bring, *self.ask, *self.finish)
+
+
+def make_plan(order: Order, seen: Board, folder: str, scratch: Path) -> Plan:
+    """Decide what to do.
+
+    Args:
+        order: what is to be there.
+        seen: the board.
+        folder: of the deploy there, absolute.
+        scratch: a folder here, for as long as the plan is used.
+
+    Raises:
+        RequestError: something that is named is not there.
+        BundleError: a bundle is not whole.
+        BoardError: the board cannot do it.
+    """
+    check_folder(folder)
+    target, form = target_for(seen, order.target), form_for(seen)
+    archive = order.archive or ROOT / ARCHIVE.format(target=target.name)
+    bundles = tuple(bundle_part(path) for path in order.bundles)
+    _check_eyes(target.name, order.bundles)
+    if len({part.name for part in bundles}) < len(bundles):
+        raise RequestError("two bundles have one name: rename the folder of one")
+    release = Release(folder, runtime_part(archive, target.name, form, scratch), bundles)
+    missing = [part for part in (release.runtime, *bundles) if part.key not in seen.parts]
+    _check_room(seen, missing)
+    picture = _drawn(scratch)
+    return Plan(
+        release,
+        (
+            *(step for part in missing for step in deploy_steps.bring(folder, part)),
+            deploy_steps.prepare(release),
+        ),
+        tuple(deploy_steps.ask(release, file_of(picture), QUESTION)),
+        (deploy_steps.switch(release), *_service(order, seen, release), deploy_steps.tidy(release)),
+        order.bundles[0],
+        picture,
+    )
+
+
+def check_folder(folder: str) -> None:
+    """Refuse a folder that the runtime's loader, systemd or a shell reads as something else.
+
+    Raises:
+        RequestError: with the characters that are allowed.
+    """
+    if not all(sign.isalnum() or sign in "/._-+ " for sign in folder) or ".." in folder.split("/"):
+        raise RequestError(f"--to {folder}: use letters, digits, '/', '.', '_', '-', '+' or blanks")
+    if len(Path(folder).parts) < 3:
+        raise RequestError(f"--to {folder}: name a folder of its own, at least two levels deep")
+
+
+def expected(plan: Plan) -> dict[str, Any] | None:
+    """Answer the plan's question here, where it asks the pocket; None for other bundles.
+
+    A large bundle may not run on this machine, and on another processor its answer may differ in a
+    word where two are equally likely.
+    """
+    if open_bundle(plan.bundle).manifest.source.model != POCKET:
+        return None
+    # It is a small model, and this machine may have other work: threads would wait for each other.
+    with UserVLM.load(plan.bundle, threads=1) as vlm:
+        answer = vlm.ask(QUESTION, image=plan.picture)
+    return {"text": answer.text, "tokens": answer.usage.answer_tokens}
+
+
+def compare(said: str, wanted: dict[str, Any] | None) -> str:
+    """Judge the board's answer and give its text.
+
+    Args:
+        said: a line of JSON by `uservlm ask --json`.
+        wanted: see `expected`.
+
+    Raises:
+        BoardError: there is no answer, or not the same.
+    """
+    found: dict[str, Any]
+    try:
+        record = json.loads(said.splitlines()[-1])
+        usage = record["usage"]
+        found = {"text": str(record["text"]), "tokens": int(usage["answer_tokens"])}
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise BoardError(f"the board gave no answer but {said[-300:]!r}") from error
+    if not found["text"].strip():
+        raise BoardError("the board gave an empty answer: what was in use there still is")
+    if wanted is not None and found != wanted:
+        raise BoardError(
+            f"the board answers {found}, and this machine {wanted}: its runtime does not compute "
+            "what it should. What was in use there still is"
+        )
+    return str(found["text"])
+
+
+def _service(order: Order, seen: Board, release: Release) -> list[Step]:
+    if order.serve is None:
+        return deploy_steps.restart(release, None) if seen.service else []
+    if "systemctl" not in seen.programs or seen.systemd in ("", "offline"):
+        raise BoardError(
+            "--service asks for systemd's user services, and there are none: leave it out, and "
+            f"have the board's own way start {release.folder}/current/uservlm serve"
+        )
+    return deploy_steps.serve(release, order.serve, order.address)
+
+
+def _check_eyes(target: str, bundles: tuple[Path, ...]) -> None:
+    """Refuse a bundle that cannot look there: i686 has no onnxruntime."""
+    for path in bundles if target == "pepper-i686" else ():
+        if VISION_FILES["ggml"] not in open_bundle(path).manifest.files:
+            raise RequestError(
+                f"{path} has no {VISION_FILES['ggml']}, and {target} has no onnxruntime: export it "
+                "again with --vision-gguf q8_0"
+            )
+
+
+def _check_room(seen: Board, missing: list[Part]) -> None:
+    travels = sum(file.size for part in missing if part.top for file in part.files)
+    needed = travels + sum(part.size for part in missing) + SPARE_BYTES
+    if seen.free and missing and seen.free < needed:
+        raise BoardError(
+            f"{needed / 1e6:,.0f} MB are needed there and {seen.free / 1e6:,.0f} MB are free: "
+            "name a folder on another disk with --to, or make room"
+        )
+
+
+def _drawn(scratch: Path) -> Path:
+    """Draw the person whom the question is about."""
+    from uservlm.models.demo import save_pictures
+
+    save_pictures(scratch)
+    return scratch / "grace.png"
