@@ -1,0 +1,11 @@
+# Debian's gcc for one machine; MACHINE and, where wanted, FLAGS and LINK are set by who includes this.
+include(${CMAKE_CURRENT_LIST_DIR}/common.cmake)
+set(CMAKE_SYSTEM_PROCESSOR ${MACHINE})
+set(CMAKE_C_COMPILER ${MACHINE}-linux-gnu-gcc)
+set(CMAKE_CXX_COMPILER ${MACHINE}-linux-gnu-g++)
+foreach(language C CXX)
+  set(CMAKE_${language}_FLAGS_INIT "${FLAGS}")
+endforeach()
+foreach(kind SHARED MODULE)
+  set(CMAKE_${kind}_LINKER_FLAGS_INIT "-s -Wl,--exclude-libs,ALL ${LINK}")
+endforeach()
