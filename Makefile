@@ -15,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo package robot test bench check clean
+.PHONY: help bootstrap demo package proofs robot test bench check clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1 -/p' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,13 @@ test: bootstrap  ## Run all tests, in two processes and offline
 robot: bootstrap  ## A whole conversation with a Pepper that is not there
 	@$(PY) converters/export.py
 	@$(PY) -m uservlm.pepper_app.rehearsal
+
+proofs: bootstrap  ## Build a runtime for each other machine, and prove it under emulation (an hour)
+	@$(PY) converters/export.py
+	@$(PY) converters/export.py --quant f16 --vision fp32 --vision-gguf f32 --out build/pocket-float
+	@$(PY) toolchain/build.py
+	@$(PY) toolchain/prove.py
+	@$(PY) toolchain/prove.py --readme
 
 bench: export HF_HUB_OFFLINE := 1
 bench: bootstrap  ## Measure the pocket model and its peers; the page is build/bench/report.html
