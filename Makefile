@@ -33,8 +33,8 @@ package: bootstrap  ## Make dist/uservlm-VERSION.pkg, the app for Pepper's head
 	@$(PY) -m uservlm.pepper_app.package
 
 test: export HF_HUB_OFFLINE := 1
-test: bootstrap  ## Run all tests, in two processes and offline
-	@$(PY) -m pytest -q -n 2 --dist loadfile
+test: bootstrap  ## Run all tests, offline, in three processes: many wait for a robot, not a core
+	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 robot: bootstrap  ## A whole conversation with a Pepper that is not there
 	@$(PY) converters/export.py

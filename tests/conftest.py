@@ -31,6 +31,33 @@ MakeBundle = Callable[..., Path]
 """(shape="square", quant="f16", vision="fp32") -> folder of its bundle."""
 
 
+LONGEST = (
+    "test_onboard_hour",
+    "test_verify",
+    "test_export_page",
+    "test_onboard_trouble",
+    "test_onboard_brain_trouble",
+    "test_onboard_hearing",
+    "test_onboard_visits",
+    "test_onboard_privacy",
+    "test_onboard_tablet",
+    "test_bench_run",
+    "test_readme",
+    "test_running_page",
+    "test_serving_page",
+    "test_serve_fuzz",
+    "test_cli",
+)
+"""Files that take longest, the longest first. Processes take whole files: with one of these as the
+last, the others would wait for it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; the others stay in their order."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Notes of what was verified do not go to the cache of whoever runs the tests."""

@@ -41,6 +41,11 @@ class Unpacked:
     sources: str
     """The suites they are from, as apt's lines say it."""
 
+    @property
+    def secured(self) -> bool:
+        """Whether the release's security fixes are among them."""
+        return f"{SUITE}-security " in self.sources
+
 
 def debian_packages(target: Target, cache: Path, *, refresh: bool = False) -> Unpacked:
     """Give Debian's packages for a target, fetched where they are not kept from before.

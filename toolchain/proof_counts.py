@@ -145,7 +145,7 @@ def estimate(
         "image_size": manifest.architecture.image_size,
         "language": manifest.precision.language,
         "vision": manifest.precision.vision,
-        "counted": asdict(counts),
+        "counted": {**asdict(counts), "positions": POSITIONS, "tokens": TOKENS},
         "native_within_3_gb": dict(memory),
         "estimated_seconds": {
             name: [float(f"{one:.2g}") for one in robot.seconds(count)]

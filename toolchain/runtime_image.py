@@ -56,6 +56,11 @@ def build(target: Target, llama: Path, out: Path, say: Say, *, refresh: bool = F
     """
     say("Debian's packages")
     unpacked = debian_packages(target, CACHE, refresh=refresh)
+    if not unpacked.secured:
+        say(
+            "no server that apt knows has the security suite whole for "
+            f"{target.debian}: some packages may lack fixes; later, try --refresh"
+        )
     say("wheels")
     ours = python.our_wheel(CACHE / "ours")
     wheels = python.wheels(target, [ours, llama], CACHE / f"wheels-{target.name}")
