@@ -2,9 +2,9 @@
 
     python -m uservlm.toolchain.empty_root ROOT COMMAND ...     paths of COMMAND are inside ROOT
 
-Owns: how a program is shut in: its root, user 65534, no capability, /proc, two devices and
-nothing else of the system's; it shares the network. Knows nothing of what runs there. What runs in an empty root
-cannot have needed anything of the machine but its kernel.
+Owns: how a program is shut in: its root, user 65534, no capability, /proc, two devices and nothing
+else of the system's; it shares the network. Knows nothing of what runs there. What runs in an empty
+root cannot have needed anything of the machine but its kernel.
 
 It takes Linux, and to be root or to be allowed user namespaces. The program replaces the one that
 shut it in, so its process, its signals and its status are what the caller sees.
