@@ -15,7 +15,8 @@ from uservlm.runtime.budget import Setting, check, need, residents_that_fit
 from uservlm.runtime.bundle import LANGUAGE_FILE, Bundle
 from uservlm.runtime.cores import thread_count
 from uservlm.runtime.interrupt import Interrupt
-from uservlm.runtime.language import LanguageModel
+from uservlm.runtime.language import LanguageModel, load_llama
+from uservlm.runtime.packing import repacks
 from uservlm.runtime.request import Mode
 from uservlm.runtime.room import HEAD_ROOM, RESIDENT_USERS, Room, plan_room
 from uservlm.runtime.settings import Settings, read_settings
@@ -60,6 +61,8 @@ def open_parts(bundle: Bundle, mode: Mode, wish: Wish) -> Parts:
     settings = read_settings(bundle)
     if wish.repack is not None:
         settings = replace(settings, repack=wish.repack)
+    if settings.repack and not repacks(load_llama(settings)):
+        settings = replace(settings, repack=False)
     count = thread_count(settings.threads if wish.threads is None else wish.threads)
     weights = Weights(bundle.language)
     weights.expect(bundle.manifest.architecture)

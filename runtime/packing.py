@@ -35,6 +35,8 @@ WHOLE: Final = "uservlm_amx_is_whole"
 _AMX_COLUMNS: Final = {
     "F16": 16, "Q4_0": 32, "Q4_1": 32, "Q8_0": 32, "Q4_K": 256, "Q5_K": 256, "Q6_K": 256,
 }  # fmt: skip
+_ORDERED: Final = (b"AVX2 = 1", b"DOTPROD = 1", b"MATMUL_INT8 = 1")
+"""Instructions for which ggml interleaves rows (ggml-cpu/repack.cpp, where it chooses a type)."""
 _AMX_ROWS: Final = 32
 """What rows and columns must be multiples of (ggml-cpu/amx/amx.cpp, `supports_op`)."""
 _CPU_DEVICE: Final = 0
@@ -86,6 +88,20 @@ def place_weights(
     overrides = (_Override * 2)(_Override(LAYERS, tiles), _Override(None, None))
     params.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p).value
     return overrides
+
+
+def repacks(lib: ModuleType) -> bool:
+    """Say whether ggml knows an order of weights for this processor.
+
+    Without one, as on SSE4.2, reading them into memory gains nothing, and their pages could not be
+    given back to the system: ✔ 1.8 GB of a process's own instead of 0.2, 3B Q4_0 on 32 bits.
+    """
+    return has_order(lib.llama_print_system_info())
+
+
+def has_order(features: bytes) -> bool:
+    """Read that from what llama.cpp says of the processor's features."""
+    return any(feature in features for feature in _ORDERED)
 
 
 def suits_amx(tensors: Mapping[str, Tensor]) -> bool:

@@ -7,7 +7,8 @@ what must be in the file: `vision_gguf.py` has checked that before anything here
 Weights are pages of the file: nothing of them is copied, put into another order, or given to AMX.
 Attention is ggml's flash attention in float32, which keeps no scores: at 896 px they would be 1 GB.
 The file is mapped and the memory of the activations taken for each picture, overwritten and given
-back behind it; there is nothing that it would pay to keep.
+back behind it; there is nothing that it would pay to keep. What ggml rounds to 8 bits on its way
+into a product lies in a buffer of ggml's own, which is given back as it is.
 """
 
 from __future__ import annotations

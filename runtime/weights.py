@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from uservlm.runtime.errors import BundleError
+from uservlm.runtime.errors import BundleError, EngineError
 from uservlm.runtime.manifest import Architecture
 
 Value: TypeAlias = "bool | int | float | str | Array"
@@ -70,10 +70,11 @@ class Weights:
         """Open the file and read its header.
 
         Raises:
-            BundleError: not a GGUF file, truncated, or with parts that overlap its end.
+            BundleError: not there, not a GGUF file, truncated, or with parts that overlap its end.
+            EngineError: there is no room for it among the process's addresses.
         """
         self.path = path
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = _open(path)
         weakref.finalize(self, os.close, self._file)
         self._table: npt.NDArray[np.uint8] | None = None
         with closing(_map(self._file, path)) as data:
@@ -120,12 +121,7 @@ class Weights:
             return self._table
         tensor = self.tensors[name]
         before = tensor.offset % mmap.ALLOCATIONGRANULARITY
-        data = mmap.mmap(
-            self._file,
-            before + tensor.bytes,
-            access=mmap.ACCESS_READ,
-            offset=tensor.offset - before,
-        )
+        data = _pages_of(self._file, self.path, before + tensor.bytes, tensor.offset - before)
         pages = np.frombuffer(data, np.uint8, tensor.bytes, before)
         if name == EMBEDDING_TABLE:
             self._table = pages
@@ -221,7 +217,24 @@ class _Cursor:
 def _map(file: int, path: Path) -> mmap.mmap:
     if os.pread(file, len(_MAGIC), 0) != _MAGIC:
         raise BundleError(f"{path} is not a GGUF file; export the bundle again")
-    return mmap.mmap(file, 0, access=mmap.ACCESS_READ)
+    return _pages_of(file, path)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise BundleError(
+            f"{path} cannot be read ({error.strerror}); export the bundle again"
+        ) from error
+
+
+def _pages_of(file: int, path: Path, count: int = 0, offset: int = 0) -> mmap.mmap:
+    """Map a part of a file, or all of it."""
+    try:
+        return mmap.mmap(file, count, access=mmap.ACCESS_READ, offset=offset)
+    except OSError as error:  # no addresses left, on 32 bits
+        raise EngineError(f"{path} cannot be mapped: {error.strerror}") from error
 
 
 def _read_header(cursor: _Cursor) -> tuple[dict[str, Value], dict[str, tuple[list[int], int, int]]]:

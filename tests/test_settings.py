@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from uservlm.runtime.bundle import Bundle, open_bundle
-from uservlm.runtime.packing import suits_amx
+from uservlm.runtime.packing import has_order, suits_amx
 from uservlm.runtime.settings import (
     DEFAULTS,
     SETTINGS_FILE,
@@ -138,3 +138,17 @@ def test_amx_gets_only_what_it_can_multiply(tiny_bundle: Path) -> None:
     for change in ({"shape": (40, 256)}, {"shape": (512, 250)}, {"kind": 30}):
         assert not suits_amx({**tensors, name: replace(tensors[name], **change)})
     assert not suits_amx({})
+
+
+@pytest.mark.parametrize(
+    ("features", "ordered"),
+    [
+        (b"CPU : SSE3 = 1 | SSSE3 = 1 | LLAMAFILE = 1 | REPACK = 1 | ", False),
+        (b"CPU : SSE3 = 1 | AVX = 1 | F16C = 1 | REPACK = 1 | ", False),
+        (b"CPU : AVX = 1 | AVX2 = 1 | FMA = 1 | REPACK = 1 | ", True),
+        (b"CPU : NEON = 1 | ARM_FMA = 1 | REPACK = 1 | ", False),
+        (b"CPU : NEON = 1 | ARM_FMA = 1 | DOTPROD = 1 | REPACK = 1 | ", True),
+    ],
+)
+def test_weights_are_only_reordered_where_ggml_has_an_order(features: bytes, ordered: bool) -> None:
+    assert has_order(features) is ordered

@@ -29,6 +29,7 @@ HOSTILE = {
     },
     **{"PYTHONHOME": "/nowhere", "PYTHONPATH": "/nowhere", "PYTHONSTARTUP": "/nowhere/x.py"},
     **{"OPENBLAS_CORETYPE": "Haswell", "OPENSSL_CONF": "/nowhere/openssl.cnf", "LANG": "xx_YY"},
+    "GGML_BACKEND_PATH": "/nowhere/ggml.so",
 }
 RUNS_HERE = {"x86_64": ("x86_64", "pepper-i686"), "aarch64": ("aarch64",)}
 
@@ -92,7 +93,8 @@ def test_a_launcher_leaves_the_loader_no_foreign_library(fake: Path) -> None:
     script = f"{lines}; exec '{fake}/bin/uservlm'"
     done = _started("sh", "-c", script, cwd=fake)
     told = dict(line.partition("=")[::2] for line in done.stderr.splitlines() if "=" in line)
-    assert not {"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT"} & told.keys()
+    foreign = {"LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "GGML_BACKEND_PATH"}
+    assert not foreign & told.keys()
     assert told["LC_ALL"] == "C"
 
 

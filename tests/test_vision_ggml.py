@@ -298,6 +298,35 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
             GgmlVision(tmp_path / GGUF, FITTING, 1)
 
 
+def test_a_file_that_vanishes_is_told_as_what_it_is(tmp_path: Path) -> None:
+    encoder = GgmlVision(made(tmp_path / GGUF), FITTING, 1)
+    (tmp_path / GGUF).unlink()
+    side = FITTING.image_size
+    with pytest.raises(BundleError, match=f"{GGUF} cannot be read"):
+        encoder.encode(np.zeros((1, 3, side, side), np.float32))
+
+
+def test_a_file_without_room_for_it_is_told_as_what_it_is(tmp_path: Path) -> None:
+    code = """if True:
+        import resource, sys
+        from pathlib import Path
+        from uservlm.runtime.errors import EngineError
+        from uservlm.runtime.weights import Weights
+        taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        weights = Weights(Path(sys.argv[1]))
+        resource.setrlimit(resource.RLIMIT_AS, (taken, taken))
+        try:
+            weights.mapped
+        except EngineError as error:
+            print(error)
+    """
+    file = made(tmp_path / GGUF)
+    with file.open("ab") as stream:
+        stream.truncate(1 << 30)
+    told = subprocess.check_output([sys.executable, "-c", code, str(file)], text=True)
+    assert f"{GGUF} cannot be mapped: Cannot allocate memory" in told
+
+
 def test_another_model_is_refused_even_if_the_manifest_vouches_for_it(copy: Path) -> None:
     shutil.copy(copy / LANGUAGE_FILE, copy / GGUF)
     record = record_file(copy / GGUF)

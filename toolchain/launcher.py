@@ -26,7 +26,7 @@ _LOADER: Final = ("--inhibit-cache", "--library-path")
 
 _SCRIPT: Final = """#!/bin/sh
 # Runs with the Python and the libraries beside it; of this machine, only this shell is used.
-unset LD_PRELOAD LD_AUDIT LD_LIBRARY_PATH
+unset LD_PRELOAD LD_AUDIT LD_LIBRARY_PATH GGML_BACKEND_PATH
 export LC_ALL=C
 self=$0
 case $self in */*) ;; *) self=./$self ;; esac
@@ -52,7 +52,10 @@ os.environ.update(
     OPENSSL_MODULES=os.path.join(sys.prefix, "lib", "ossl-modules"),
     ORT_DISABLE_TELEMETRY="1",
 )
-for name in ("LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD", "OPENBLAS_CORETYPE", "OPENSSL_ENGINES"):
+for name in (
+    *("LD_AUDIT", "LD_LIBRARY_PATH", "LD_PRELOAD"),
+    *("GGML_BACKEND_PATH", "OPENBLAS_CORETYPE", "OPENSSL_ENGINES"),
+):
     os.environ.pop(name, None)
 '''
 

@@ -127,9 +127,11 @@ def _without_variants(world: World, name: str) -> Iterator[None]:
 
 @contextmanager
 def _with_libraries(world: World, libraries: Path) -> Iterator[None]:
+    """Exchange llama.cpp; what else lies there, such as OpenMP, it needs too."""
     with _kept(world):
-        shutil.rmtree(world.libraries)
-        shutil.copytree(libraries, world.libraries)
+        for file in [*world.libraries.glob("libggml*"), *world.libraries.glob("libllama*")]:
+            file.unlink()
+        shutil.copytree(libraries, world.libraries, dirs_exist_ok=True)
         yield
 
 
