@@ -32,21 +32,24 @@ MakeBundle = Callable[..., Path]
 
 
 LONGEST = (
-    "test_onboard_hour",
-    "test_verify",
     "test_export_page",
+    "test_onboard_hour",
+    "test_pocket",
     "test_onboard_trouble",
+    "test_verify",
     "test_onboard_brain_trouble",
-    "test_onboard_hearing",
-    "test_onboard_visits",
-    "test_onboard_privacy",
-    "test_onboard_tablet",
-    "test_bench_run",
-    "test_readme",
-    "test_running_page",
-    "test_serving_page",
     "test_serve_fuzz",
-    "test_cli",
+    "test_onboard_hearing",
+    "test_bench_flops",
+    "test_bench_run",
+    "test_export",
+    "test_tablet_page",
+    "test_packaging",
+    "test_onboard_privacy",
+    "test_telemetry",
+    "test_onboard_visits",
+    "test_deploy",
+    "test_toolchain_deploy",
 )
 """Files that take longest, the longest first. Processes take whole files: with one of these as the
 last, the others would wait for it."""

@@ -90,6 +90,10 @@ class Attacked:
     def lives(self) -> None:
         """Put a real question, and hear the right answer."""
         done = self.brain.client.post(CHAT, json=self.question)
+        if (
+            done.status_code == 409
+        ):  # what was sent before, and not waited for, cancelled everything
+            done = self.brain.client.post(CHAT, json=self.question)
         assert done.status_code == 200, done.text
         assert done.json()["choices"][0]["message"]["content"] == self.answer
         self.questions += 1

@@ -21,6 +21,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from uservlm.pepper_app.qi_session import load_library
+
 if TYPE_CHECKING:
     from hypothesis import strategies as st
 
@@ -75,7 +77,7 @@ class Client:
     """One of the robot's programs: calls the service and hears it."""
 
     def __init__(self, url: str) -> None:
-        import qi
+        qi = load_library()
 
         self.session = qi.Session()
         self.session.connect(url, _async=True).value(ANSWER_MS)
@@ -151,7 +153,7 @@ def run(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[st
 
 def serve_directory(url: str) -> None:
     """Be a service directory until stdin ends."""
-    import qi
+    qi = load_library()
 
     qi.logging.setLevel(qi.logging.FATAL)
     session = qi.Session()
@@ -220,7 +222,8 @@ def picture() -> bytes:
 def fuzz(url: str, seed: int, count: int) -> None:
     """Call everything with anything; prints how often, and the errors' texts."""
     import hypothesis
-    import qi
+
+    qi = load_library()
 
     qi.logging.setLevel(qi.logging.FATAL)
     client = Client(url)

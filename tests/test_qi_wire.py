@@ -25,7 +25,7 @@ from qi_locked_robot import certificate
 from test_qi_wire_values import ALL, TYPED, plain
 from virtual_pepper import Pepper, pepper
 
-from uservlm.pepper_app.qi_session import open_session
+from uservlm.pepper_app.qi_session import load_library, open_session
 from uservlm.pepper_app.qi_wire_client import WireClient, open_wire_client
 from uservlm.pepper_app.qi_wire_remote import Remote
 from uservlm.pepper_app.qi_wire_session import WireSession, open_wire_session
@@ -218,8 +218,7 @@ def test_two_hear_the_same_and_one_who_leaves_hears_no_more(
         Client.__new__(Client),
         open_wire_client(robot_at(directory.url, None), threading.Event()),
     )
-    import qi
-
+    qi = load_library()
     theirs.session = qi.Session()
     theirs.session.connect(directory.url, _async=True).value(qi_bus.ANSWER_MS)
     proxy = theirs.session.service("Ours")

@@ -12,6 +12,8 @@ from typing import Any
 
 from virtual_pepper import client
 
+from uservlm.pepper_app.qi_session import load_library
+
 SERVICES = """ALMemory ALVideoDevice ALAudioDevice ALPeoplePerception ALEngagementZones
     ALFaceDetection ALTextToSpeech ALAnimatedSpeech ALSpeechRecognition ALDialog ALTabletService
     ALLeds ALAutonomousLife ALBasicAwareness ALTouch ALMotion ALRobotPosture ALSystem
@@ -38,7 +40,7 @@ VALUES: list[Any] = [
 
 
 def main(url: str, seed: int, count: int) -> None:
-    import qi
+    qi = load_library()
 
     qi.logging.setLevel(qi.logging.FATAL)
     lot = random.Random(seed)

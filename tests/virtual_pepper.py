@@ -14,6 +14,8 @@ from typing import Any
 
 from qi_bus import ANSWER_MS, wait_for
 
+from uservlm.pepper_app.qi_session import load_library
+
 
 class Ears:
     """Keeps what a signal carries; libqi keeps the order for methods of an object."""
@@ -29,7 +31,7 @@ class Client:
     """One program on the robot's bus."""
 
     def __init__(self, url: str) -> None:
-        import qi
+        qi = load_library()
 
         self.session = qi.Session()
         self.session.connect(url, _async=True).value(ANSWER_MS)
