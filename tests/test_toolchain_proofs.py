@@ -10,34 +10,39 @@ import json
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from uservlm.runtime import packing
 from uservlm.toolchain import (
     empty_root,
     emulators,
     instructions,
+    integrity,
     old_kernel,
+    proof_answers,
+    proof_controls,
+    proof_counts,
     proof_inside,
-    proof_table,
     prove,
+    provenance,
 )
+from uservlm.toolchain.debian import UnavailableError
 from uservlm.toolchain.one_instruction import I386, MACHINES, X86_64, write_program
 from uservlm.toolchain.one_instruction import instructions as instructions_of
-from uservlm.toolchain.proof import Part, Proof, load, path_of, save, try_part
-from uservlm.toolchain.proof_answers import cases
+from uservlm.toolchain.proof import try_part
+from uservlm.toolchain.proof_answers import Way, cases
 from uservlm.toolchain.proof_compare import compare, outside, unpacked
 from uservlm.toolchain.proof_controls import instruction_controls, old_kernel_controls
-from uservlm.toolchain.proof_counts import estimate
-from uservlm.toolchain.proof_errors import CountError, EmptyRootError, RecordError
+from uservlm.toolchain.proof_errors import CountError, EmptyRootError, SubjectError
+from uservlm.toolchain.proof_world import NATIVE, Subject, World
 from uservlm.toolchain.targets import TARGETS
-
-MISSING = "NOTHING WAS EMULATED: .cache/emulators is not there; `make proofs` fetches qemu"
 
 
 def runs(program: Path) -> int:
@@ -56,8 +61,11 @@ def thirty_two(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def qemu() -> emulators.Emulators:
-    found = emulators.fetched()
-    return found or pytest.skip(MISSING)
+    """Fetched first where they are not there, which takes some seconds and Debian's apt."""
+    try:
+        return emulators.emulators()
+    except UnavailableError as error:
+        pytest.skip(f"NOTHING WAS EMULATED, FOR QEMU CANNOT BE HAD: {error}")
 
 
 def test_a_program_of_one_instruction_ends_with_nothing_or_dies_of_it(tmp_path: Path) -> None:
@@ -179,6 +187,16 @@ def test_instructions_are_counted_one_by_one(qemu: emulators.Emulators, tmp_path
     assert found == {0: 2_000_004}
 
 
+def test_pictures_are_counted_where_the_counting_qemu_tells_of_the_right_processor(
+    qemu: emulators.Emulators, built: World, tmp_path: Path
+) -> None:
+    """Without a runtime there is nothing to count, and the part says for what it was asked."""
+    for name, target in TARGETS.items():
+        world = World(built.root, target)
+        part = proof_counts.counting(world, target.emulated[0], qemu, tmp_path)
+        assert not part.held and ("picture" in part.must) == (name != "aarch64")
+
+
 def test_a_program_that_fails_is_not_counted(qemu: emulators.Emulators, tmp_path: Path) -> None:
     bad = write_program(tmp_path / "ud2", X86_64, b"\x0f\x0b")
     with pytest.raises(CountError, match="ends with"):
@@ -199,21 +217,6 @@ def test_counts_are_differences_between_marks() -> None:
 def test_an_estimate_shares_the_work_among_all_cores() -> None:
     least, most = instructions.ATOM.seconds(7.64e9)
     assert least == pytest.approx(1.0) and most == pytest.approx(1.25)
-
-
-def test_an_estimate_says_that_it_is_one(pocket_bundle: Path, tmp_path: Path) -> None:
-    counted = instructions.Counts(vision=7_640_000_000, prefill=1e9, decode=7.64e9)
-    found = estimate(pocket_bundle, counted, instructions.ATOM, {"address_space_mb": 1840})
-    assert found["estimated_seconds"] == {
-        "token": [1.0, 1.2],
-        "image_tokens": [8.4, 10.0],
-        "vision": [1.0, 1.2],
-    }
-    assert "not measured" in found["how"]
-    save(replace(PROOF, estimates=(found,)), tmp_path)
-    text = proof_table.render("<!-- proofs:estimated -->\n<!-- /proofs -->\n", tmp_path)
-    assert "7.6 G a token | 1 to 1.2 s | 8.4 to 10 s | 1 to 1.2 s | 1840 MB |" in text
-    assert "nobody measured them" in text
 
 
 def test_a_few_questions_are_of_everybody_and_attend_in_both_ways() -> None:
@@ -284,6 +287,24 @@ def test_what_differs_is_found(answered: Any) -> None:
         compare(host, other)
 
 
+@pytest.mark.parametrize("bounded", [True, False])
+def test_what_is_no_number_is_in_no_bound(answered: Any, bounded: bool) -> None:
+    """Whichever answer, position or picture it is in: NaN compares as false with everything."""
+    host, target = answered
+    for path in (("answers", 0, "logits"), ("answers", 2, "logits"), ("features", "sam")):
+        other = deepcopy(target)
+        parent = other[path[0]]
+        for key in path[1:-1]:
+            parent = parent[key]
+        values = unpacked(parent[path[-1]])
+        values.reshape(-1)[-1] = np.nan
+        parent[path[-1]] = proof_inside._packed(values)
+        found = str(compare(host, other).problems(bounded=bounded))
+        assert "is no finite number" in found, path
+        assert ("cosine of nan" in found) == (path[0] == "features")
+        assert ("differs by nan" in found) == (bounded and path[0] == "answers")
+
+
 def test_a_process_tells_what_was_loaded_into_it(answered: Any) -> None:
     saw = answered[0]["saw"]
     assert any("libllama" in path for path in saw["libraries"])
@@ -295,67 +316,89 @@ def test_a_process_tells_what_was_loaded_into_it(answered: Any) -> None:
     assert outside(inside, ("/runtime", "/bundle")) == []
 
 
-PROOF = Proof(
-    target="x86_64",
-    when="2026-11-27T21:00+00:00",
-    commit="0123456789",
-    processor="some processor",
-    runtime={"file": "a.tar.xz", "sha256": "ab" * 32, "bytes": 64_000_000},
-    bundle={"name": "pocket", "manifest_sha256": "cd" * 32},
-    qemu={"proving": "10.0", "counting": "7.2"},
-    parts=(
-        Part("controls", "qemu Nehalem", "refuses", (), {"refuses": ["AVX", "FMA"]}, 1.0),
-        Part(
-            "answers", "qemu Nehalem", "answers", (),
-            {"weights": "shipped", "same_tokens": 28, "questions": 28, "logits": 0.0123,
-             "logits_spread": 4.5, "vision_cosine": 0.99999, "vision": "onnx", "variant": "sse42",
-             "libraries": 70, "address_space_mb": 900},
-            9.0,
-        ),
-    ),
-)  # fmt: skip
+@pytest.fixture
+def built(tmp_path: Path) -> World:
+    """A root with a runtime that has nothing but a manifest, and with another commit than ours."""
+    runtime = tmp_path / "root/runtime"
+    runtime.mkdir(parents=True)
+    told = provenance.describe(runtime, {}, [], {"commit": "ab" * 20})
+    (runtime / integrity.MANIFEST_FILE).write_bytes(told)
+    return World(empty_root.EmptyRoot(tmp_path / "root"), TARGETS["x86_64"])
 
 
-def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
-    assert save(PROOF, tmp_path) == path_of("x86_64", tmp_path)
-    assert load("x86_64", tmp_path) == PROOF
-    with pytest.raises(RecordError, match=r"prove\.py aarch64"):
-        load("aarch64", tmp_path)
-    path_of("x86_64", tmp_path).write_text('{"format": 1}')
-    with pytest.raises(RecordError, match="damaged"):
-        load("x86_64", tmp_path)
+def test_a_record_is_of_the_commit_that_the_archive_was_built_from(
+    built: World, tmp_path: Path, pocket_bundle: Path, qemu: emulators.Emulators
+) -> None:
+    archive = tmp_path / "a.tar.xz"
+    archive.write_bytes(b"packed")
+    subject = Subject(built.target, archive, {"shipped": pocket_bundle}, {})
+    proof = prove._record(built, subject, qemu, [], tmp_path)
+    assert proof.commit == "ab" * 20 and proof.runtime["bytes"] == 6
+    (built.runtime / integrity.MANIFEST_FILE).write_text("{}")
+    with pytest.raises(SubjectError, match="none of a runtime of ours"):
+        assert built.commit
 
 
-def test_the_table_says_what_was_shown_and_what_was_not(tmp_path: Path) -> None:
-    save(PROOF, tmp_path)
-    text = "".join(
-        f"<!-- proofs:{name} -->\n<!-- /proofs -->\n" for name in ("emulated", "estimated")
+def test_another_failure_than_the_wanted_one_shows_nothing() -> None:
+    def done(status: int, said: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.CompletedProcess([], status, "", said)
+
+    refuses = f"EngineError: /runtime/lib {proof_controls.NO_CODE}: install it anew"
+    boards = proof_controls._Spoiling(
+        "cortex-a72", "", lambda: nullcontext(), proof_controls.NO_CODE
     )
-    told = proof_table.render(text, tmp_path)
-    for cell in ("28 of 28", "0.012 of a standard deviation of 4.5", "SIGILL: AVX, FMA", "sse42",
-                 "64 MB", "nothing, of 70 libraries", "not tried",
-                 "commit 0123456789"):  # fmt: skip
-        assert cell in told, cell
-    assert proof_table.render(told, tmp_path) == told
-    failed = replace(PROOF.parts[1], problems=("27 of 28 answers have the same tokens",))
-    save(replace(PROOF, parts=(PROOF.parts[0], failed)), tmp_path)
-    assert "NOT SHOWN: 27 of 28 answers" in proof_table.render(text, tmp_path)
-    with pytest.raises(RecordError, match="emulated, estimated"):
-        proof_table.render("<!-- proofs:other -->\n<!-- /proofs -->\n", tmp_path)
+    pcs = proof_controls._Spoiling("Nehalem", "", lambda: nullcontext(), None)
+    assert not boards.problems(done(1, refuses)) and not pcs.problems(done(-signal.SIGILL, ""))
+    for spoiling, status, said in (
+        (boards, 1, "ImportError: libgomp.so.1: cannot open shared object file"),
+        (boards, 0, refuses),
+        (boards, -signal.SIGILL, refuses),
+        (pcs, 1, "ImportError: libgomp.so.1"),
+        (pcs, -signal.SIGSEGV, ""),
+        (pcs, 0, ""),
+    ):
+        (problem,) = spoiling.problems(done(status, said))
+        assert f"ends with {status}" in problem and "shows nothing" in problem
+    assert proof_controls.NO_CODE in Path(packing.__file__).read_text(encoding="utf-8")
 
 
-def test_readme_agrees_with_the_committed_records() -> None:
-    """`python toolchain/prove.py --readme` mends it."""
-    text = proof_table.README.read_text(encoding="utf-8")
-    assert proof_table.render(text) == text
+def test_a_face_is_kept_only_of_who_is_drawn(
+    built: World, tmp_path: Path, pocket_bundle: Path, pictures: Path
+) -> None:
+    """Nobody agreed to it: for other pictures the part says so, and no store of people is made."""
+    for name in prove.PEOPLE:
+        assert proof_answers.is_drawn(pictures / f"{name}.png", name)
+    assert not proof_answers.is_drawn(pictures / "sam.png", "grace")
+    assert not proof_answers.is_drawn(pictures / "sam.png", "somebody")
+    with Image.open(pictures / "grace.png") as drawn:
+        drawn.putpixel((5, 5), (1, 2, 3))
+        drawn.save(tmp_path / "grace.png")
+    subject = Subject(
+        built.target, tmp_path, {"shipped": pocket_bundle}, {"grace": tmp_path / "grace.png"}
+    )
+    part = proof_answers.carried(built, NATIVE, subject, "onnx", Way("shipped", "onnx"))
+    assert part.problems == (
+        "the picture of grace is not the demo's: of nobody else is a face kept",
+    )
 
 
-def test_the_committed_records_are_of_proofs_that_held() -> None:
-    for name in TARGETS:
-        if path_of(name).is_file():
-            proof = load(name)
-            assert proof.held, [part for part in proof.parts if not part.held]
-            assert not proof.commit.endswith("unknown")
+def test_a_program_that_prints_no_answers_has_not_held(built: World) -> None:
+    part = try_part("answers", "native", "it answers", lambda: json.loads("Killed\n"))
+    assert not part.held and "what it printed cannot be used" in part.problems[0]
+
+
+def test_a_host_that_prints_no_answers_is_named(
+    pocket_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "proof_inside.py").write_text("print('Killed')\n")
+    monkeypatch.setattr(proof_answers, "HERE", tmp_path)
+    subject = Subject(TARGETS["x86_64"], tmp_path, {"shipped": pocket_bundle}, {})
+    with pytest.raises(SubjectError, match="printed no answers"):
+        proof_answers.host_answers(subject, [], Way("shipped", "onnx"))
+    (tmp_path / "proof_inside.py").write_text("import time; time.sleep(60)\n")
+    monkeypatch.setattr(proof_answers, "PART_S", 0.2)
+    with pytest.raises(SubjectError, match=r"within 0\.2 s"):
+        proof_answers.host_answers(subject, [], Way("shipped", "onnx"))
 
 
 def test_a_part_that_hangs_has_not_held() -> None:

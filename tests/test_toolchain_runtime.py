@@ -16,8 +16,18 @@ from pathlib import Path
 import pytest
 from numpy.random import _mt19937
 
-from uservlm.toolchain import archive, integrity, licences, provenance, runtime_tree
+from uservlm.runtime.durable import locked
+from uservlm.runtime.errors import StoreError
+from uservlm.toolchain import (
+    archive,
+    integrity,
+    licences,
+    provenance,
+    runtime_image,
+    runtime_tree,
+)
 from uservlm.toolchain import python_packages as python
+from uservlm.toolchain.debian import UnavailableError
 from uservlm.toolchain.debian_parts import MODULES
 from uservlm.toolchain.elf import closed, linked
 from uservlm.toolchain.provenance import Origin
@@ -164,6 +174,40 @@ def test_an_archive_unpacks_to_what_was_packed(
     assert (tmp_path / "thing/large").read_bytes() == (made / "large").read_bytes()
 
 
+def test_whoever_stops_packing_finds_nothing_half(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (out := tmp_path / "out").mkdir()
+    archive.pack(made, out / "a.tar.xz", name="thing", time=7)
+    before = (out / "a.tar.xz").read_bytes()
+    monkeypatch.setattr(archive, "_add", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        archive.pack(made, out / "a.tar.xz", name="thing", time=8)
+    assert [path.name for path in out.iterdir()] == ["a.tar.xz"]
+    assert (out / "a.tar.xz").read_bytes() == before
+
+
+def test_two_builds_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What all targets share is made in one place: our wheel, Debian's Python for this machine."""
+    monkeypatch.setattr(runtime_image, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(runtime_image, "PATIENCE_S", 0.05)
+    said: list[str] = []
+
+    def build() -> None:
+        monkeypatch.setattr(runtime_image, "debian_packages", lambda *_, **__: 1 / 0)
+        runtime_image.build(TARGETS["aarch64"], tmp_path / "w.whl", tmp_path, said.append)
+
+    with pytest.raises(ZeroDivisionError):
+        build()
+    said.clear()
+    with locked(tmp_path / "cache"), pytest.raises(StoreError, match="held by another"):
+        build()
+    assert not said
+
+
 # -- what goes in ---------------------------------------------------------------------------------
 
 
@@ -264,6 +308,41 @@ def test_our_own_extras_are_followed_and_no_other_s(tmp_path: Path) -> None:
     assert needs("uservlm", "x86_64") == {"one", "two", "three"}
     assert needs("uservlm", "pepper-i686") == {"one", "two"}
     assert needs("other", "aarch64") == {"one", "three"}
+
+
+def test_a_wheel_that_is_not_whole_is_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name says nothing of what is in a file: a download may have been killed."""
+    target, wheel = TARGETS["aarch64"], tmp_path / "thing-1-py3-none-any.whl"
+    asked: list[str] = []
+    left = b""
+
+    def whole() -> bytes:
+        with zipfile.ZipFile(wheel, "w") as opened:
+            opened.writestr("thing.py", "answer = 42\n" * 99)
+            opened.writestr("thing-1.dist-info/METADATA", "Name: thing\nVersion: 1\n\n")
+        return wheel.read_bytes()
+
+    def fetch(_: Path, *command: object, limit_s: float) -> str:
+        assert not wheel.exists(), "pip leaves a file of that name as it is"
+        asked.append(str(command[-1]))
+        wheel.write_bytes(left)
+        return ""
+
+    monkeypatch.setattr(python, "run", fetch)
+    left = whole()
+    flipped = bytearray(left)
+    flipped[left.index(b"answer")] ^= 1
+    assert python._fetched(target, {"thing": "1"}, tmp_path) == {"thing": wheel} and not asked
+    for damaged in (left[: len(left) // 2], bytes(flipped), b""):
+        wheel.write_bytes(damaged)
+        assert python._fetched(target, {"thing": "1"}, tmp_path) == {"thing": wheel}
+        assert wheel.read_bytes() == left
+    assert asked == ["thing==1"] * 3
+    left, _ = left[:50], wheel.unlink()
+    with pytest.raises(UnavailableError, match=r"thing-1-py3-none-any\.whl, which is damaged"):
+        python._fetched(target, {"thing": "1"}, tmp_path)
 
 
 # -- licences -------------------------------------------------------------------------------------

@@ -36,11 +36,14 @@ def pack(folder: Path, archive: Path, *, name: str, time: int) -> None:
         OSError: there is no room, or a file is gone.
     """
     made = archive.with_name(f"{archive.name}.making")
-    with made.open("wb") as file, _Pieces(file) as packed:
-        with tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as tar:
-            for path in sorted(listed(folder)):
-                _add(tar, folder / path, f"{name}/{path}", time)
-    made.replace(archive)
+    try:
+        with made.open("wb") as file, _Pieces(file) as packed:
+            with tarfile.open(fileobj=packed, mode="w|", format=tarfile.GNU_FORMAT) as tar:
+                for path in sorted(listed(folder)):
+                    _add(tar, folder / path, f"{name}/{path}", time)
+        made.replace(archive)
+    finally:
+        made.unlink(missing_ok=True)  # where it did not come to an end
 
 
 class _Pieces(RawIOBase):

@@ -22,6 +22,7 @@ DIST = ROOT / "dist"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build as the arguments say; 0 when all is there, 2 when something could not be had."""
     try:
+        from uservlm.runtime.errors import UserVLMError
         from uservlm.toolchain import runtime_image
         from uservlm.toolchain.bootstrap import Refusal
         from uservlm.toolchain.debian import UnavailableError
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.list:
         print("\n".join(f"{name:12} {target.about}" for name, target in TARGETS.items()))
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # children and scratch go then too
+    for number in (signal.SIGTERM, signal.SIGHUP):  # children and scratch go then too
+        signal.signal(number, signal.default_int_handler)
     try:
         given.out.mkdir(parents=True, exist_ok=True)
         for target in (TARGETS[name] for name in given.targets or TARGETS):
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 told = _teller(target.name)
                 made = runtime_image.build(target, wheel, given.out, told, refresh=given.refresh)
             print(f"{made}  {made.stat().st_size / 1e6:.1f} MB", flush=True)
-    except (Refusal, UnavailableError) as error:
+    except (Refusal, UnavailableError, UserVLMError) as error:
         print(f"build stopped: {error}", file=sys.stderr)
         return 2
     except OSError as error:

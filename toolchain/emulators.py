@@ -57,11 +57,6 @@ class Emulators:
         return {name: _version(command) for name, command in commands.items()}
 
 
-def fetched(place: Path = PLACE) -> Emulators | None:
-    """Give the emulators if they are here; nothing is fetched."""
-    return Emulators(place) if _is_made(place, _stamp()) else None
-
-
 def emulators(place: Path = PLACE) -> Emulators:
     """Give the emulators, which are fetched first where they are missing.
 

@@ -7,6 +7,7 @@ of the table that is made of it. A record may be committed: it names no path, no
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -48,12 +49,17 @@ class Part:
 
 
 def try_part(kind: str, where: str, must: str, work: Callable[[], Found]) -> Part:
-    """Run a part, and note what came of it; one that takes too long has not held."""
+    """Run a part, and note what came of it.
+
+    One that takes too long has not held, nor one whose program prints what it should not.
+    """
     begun = time.monotonic()
     try:
         problems, figures = work()
     except subprocess.TimeoutExpired as error:
         problems, figures = [f"it took longer than {error.timeout:g} s"], {}
+    except ValueError as error:
+        problems, figures = [f"what it printed cannot be used: {error}"], {}
     return Part(kind, where, must, tuple(problems), figures, round(time.monotonic() - begun, 1))
 
 
@@ -65,6 +71,7 @@ class Proof:
     when: str
     """UTC, ISO 8601."""
     commit: str
+    """Of the tree that the archive was built from, as its manifest says, not of who proves."""
     processor: str
     """Of the machine that ran it."""
     runtime: Mapping[str, Any]
@@ -81,6 +88,11 @@ class Proof:
     def held(self) -> bool:
         """Whether all of it is shown."""
         return all(part.held for part in self.parts)
+
+
+def is_committed(commit: str) -> bool:
+    """Whether it is a commit and no more: "+" stands for changes that nobody else has."""
+    return re.fullmatch("[0-9a-f]{10,40}", commit) is not None
 
 
 def path_of(target: str, folder: Path = RECORDS) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from PIL import Image
+
+from uservlm.models.demo import USERS
+from uservlm.models.drawing import render
 from uservlm.runtime.vision_figures import VisionKind
 from uservlm.toolchain import integrity
 from uservlm.toolchain.empty_root import HOME, NOBODY, run
@@ -93,10 +99,16 @@ def host_answers(subject: Subject, asked: Sequence[Case], way: Way, **more: obje
         file = Path(folder, "request.json")
         file.write_text(json.dumps(request), encoding="utf-8")
         command: list[str | Path] = [sys.executable, HERE / "proof_inside.py", file]
-        done = run(command, {"HOME": folder}, seconds=PART_S)
+        try:
+            done = run(command, {"HOME": folder}, seconds=PART_S)
+        except subprocess.TimeoutExpired as error:
+            raise SubjectError(f"the host did not answer within {PART_S:g} s") from error
     if done.returncode != 0:
         raise SubjectError(f"the host cannot answer: {last_words(done)}")
-    report: Report = json.loads(done.stdout)
+    try:
+        report: Report = json.loads(done.stdout)
+    except ValueError as error:
+        raise SubjectError(f"the host printed no answers: {error}") from error
     return report
 
 
@@ -153,6 +165,8 @@ def carried(world: World, processor: str, subject: Subject, seen_by: VisionKind,
     asked = [{"user": name, "question": QUESTIONS[0], "attention": one} for one in ATTENTIONS]
 
     def work() -> Found:
+        if not is_drawn(subject.pictures[name], name):
+            return [f"the picture of {name} is not the demo's: of nobody else is a face kept"], {}
         with tempfile.TemporaryDirectory(prefix="proof-") as folder:
             people = Path(folder, "people")
             host_answers(subject, [], companion, users=str(people), keep=[name])
@@ -172,6 +186,18 @@ def carried(world: World, processor: str, subject: Subject, seen_by: VisionKind,
     return try_part("carried", place(processor), must, work)
 
 
+def is_drawn(picture: Path, name: str) -> bool:
+    """Whether a picture is, pixel by pixel, the demo's drawing of a person.
+
+    Only such a face may be kept: it is nobody's, so nobody had to agree.
+    """
+    drawn = {name.lower(): scene for name, scene in USERS.items()}
+    if name not in drawn:
+        return False
+    with Image.open(picture) as opened:
+        return np.array_equal(np.asarray(opened.convert("RGB")), render(drawn[name]))
+
+
 def place(processor: str) -> str:
     """Say on what a part runs."""
     return NATIVE if processor == NATIVE else f"qemu {processor}"
@@ -180,15 +206,15 @@ def place(processor: str) -> str:
 def _ask(world: World, processor: str, request: dict[str, Any], host: Report) -> Found:
     """Put a request, following the host's tokens; gives what is wrong with the answers."""
     given = [answer["tokens"] for answer in host["answers"]]
+    in_float = request["bundle"] == BUNDLES["float"]
+    weights = "float" if in_float else "shipped"
     done = world.ask(processor, {**request, "given": given}, seconds=PART_S)
     if done.returncode != 0:
-        return [f"it ends with {done.returncode}: {last_words(done)}"], {}
+        return [f"it ends with {done.returncode}: {last_words(done)}"], {"weights": weights}
     report = json.loads(done.stdout)
     agreement, saw = compare(host, report), report["saw"]
-    in_float = request["bundle"] == BUNDLES["float"]
     wrong = [*agreement.problems(bounded=in_float), *_surroundings(world, processor, saw)]
     did = {name: report[name] for name in ("vision", "vision_runs")}
-    weights = "float" if in_float else "shipped"
     memory = _memory(saw) if processor == NATIVE else {}  # an emulator's is not the program's
     return wrong, {**asdict(agreement), "weights": weights, **did, **_figures(saw), **memory}
 

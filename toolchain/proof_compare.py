@@ -7,6 +7,7 @@ prints; knows nothing of how that was run.
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -50,15 +51,21 @@ class Agreement:
     """Standard deviation of the host's features."""
 
     def problems(self, *, bounded: bool) -> tuple[str, ...]:
-        """Say what is out of bounds, nothing if the runs agree; `bounded`: logits have a bound."""
+        """Say what is out of bounds, nothing if the runs agree; `bounded`: logits have a bound.
+
+        No number (NaN) is within any bound.
+        """
         found = {
             f"{self.same_tokens} of {self.questions} answers have the same tokens": (
                 self.same_tokens < self.questions or self.same_texts < self.questions
             ),
             f"a logit differs by {self.logits:.4f}, more than {LOGITS}": (
-                bounded and self.logits > LOGITS
+                bounded and not self.logits <= LOGITS
             ),
-            f"vision has a cosine of {self.vision_cosine:.5f}": self.vision_cosine < COSINE,
+            "a logit or a feature is no finite number": (
+                not math.isfinite(self.logits) or not math.isfinite(self.vision)
+            ),
+            f"vision has a cosine of {self.vision_cosine:.5f}": not self.vision_cosine >= COSINE,
         }
         return tuple(text for text, wrong in found.items() if wrong)
 
@@ -85,7 +92,7 @@ def compare(host: Report, target: Report) -> Agreement:
         positions=sum(len(one) for one, _ in logits),
         logits=_greatest(logits),
         logits_spread=_spread(logits),
-        vision_cosine=min((_least_cosine(one, other) for one, other in seen), default=1.0),
+        vision_cosine=float(np.min([_least_cosine(*pair) for pair in seen])) if seen else 1.0,
         vision=_greatest(seen),
         vision_spread=_spread(seen),
     )
@@ -104,7 +111,8 @@ def unpacked(packed: Mapping[str, Any]) -> npt.NDArray[np.float32]:
 
 
 def _greatest(pairs: Sequence[Pair]) -> float:
-    return max((float(np.abs(one - other).max()) for one, other in pairs), default=0.0)
+    """NaN if anything is; Python's own `max` would pass over it."""
+    return float(np.max([np.abs(one - other).max() for one, other in pairs])) if pairs else 0.0
 
 
 def _spread(pairs: Sequence[Pair]) -> float:

@@ -21,12 +21,14 @@ from uservlm.toolchain.emulators import Emulators
 from uservlm.toolchain.one_instruction import MACHINES, instructions, write_program
 from uservlm.toolchain.proof import PART_S, Found, Part, try_part
 from uservlm.toolchain.proof_errors import SubjectError
-from uservlm.toolchain.proof_world import NATIVE, World, last_words
+from uservlm.toolchain.proof_world import NATIVE, Done, World, last_words
 from uservlm.toolchain.targets import Target
 
 ILLEGAL: Final = -signal.SIGILL
 WEAKER: Final = "n270"
 """An Atom without SSE4: what is compiled for the head's processor must die on it."""
+NO_CODE: Final = "has no code for this processor"
+"""What the runtime says (`packing.py`) where none of ggml's variants suits."""
 QUICK_S: Final = 30.0
 
 
@@ -81,8 +83,17 @@ class _Spoiling:
     processor: str
     must: str
     spoil: Callable[[], AbstractContextManager[None]]
-    illegal: bool
-    """Whether it dies of an illegal instruction; else it says what is wrong."""
+    says: str | None
+    """What it says when it ends; None if it dies of an illegal instruction."""
+
+    def problems(self, done: Done) -> list[str]:
+        """Say what is wrong if it did not fail as it must; any other failure shows nothing."""
+        if self.says is None and done.returncode == ILLEGAL:
+            return []
+        if self.says is not None and done.returncode > 0 and self.says in done.stderr:
+            return []
+        words = last_words(done, 120) or "nothing"
+        return [f"it ends with {done.returncode} and says {words!r}: such a proof shows nothing"]
 
 
 def wrong_build(world: World, request: Mapping[str, Any]) -> Part:
@@ -92,10 +103,10 @@ def wrong_build(world: World, request: Mapping[str, Any]) -> Part:
     def work() -> Found:
         with spoiling.spoil():
             done = world.ask(spoiling.processor, request, seconds=PART_S)
-        died = done.returncode == ILLEGAL
-        failed = died if spoiling.illegal else done.returncode != 0 and not died
-        problems = [] if failed else [f"it ends with {done.returncode}: such a proof shows nothing"]
-        return problems, {"status": done.returncode, "says": last_words(done, 120)}
+        return spoiling.problems(done), {
+            "status": done.returncode,
+            "says": last_words(done, 120),
+        }
 
     return try_part("control", f"qemu {spoiling.processor}", spoiling.must, work)
 
@@ -109,12 +120,12 @@ def _spoiling(world: World) -> _Spoiling:
     machine, weakest = world.target.machine, world.target.emulated[0]
     if machine == "i686":
         must = "on a processor without SSE4 the same runtime dies of SIGILL"
-        return _Spoiling(WEAKER, must, nullcontext, illegal=True)
+        return _Spoiling(WEAKER, must, nullcontext, says=None)
     if machine == "aarch64":
         must = "where the variant for this processor is taken away, the others refuse to be loaded"
-        return _Spoiling(weakest, must, lambda: _without_variants(world, "armv8.0"), illegal=False)
+        return _Spoiling(weakest, must, lambda: _without_variants(world, "armv8.0"), says=NO_CODE)
     must = "with llama.cpp as compiled for the host's own processor it dies of SIGILL"
-    return _Spoiling(weakest, must, lambda: _with_libraries(world, native_libraries()), True)
+    return _Spoiling(weakest, must, lambda: _with_libraries(world, native_libraries()), None)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ standard library and `uservlm.runtime`, on the host too: what the two print is c
 
 REQUEST is a JSON file: `bundle`, `threads`, `vision` (as `UserVLM.load` takes it), `pictures` (name
 and path) and `cases` (picture or user, question, attention); `given`, for who must follow another's
-answers: the tokens of each case; `users`, a folder of people, and `keep`, names of pictures.
+answers: the tokens of each case; `users`, a folder of people, and `keep`, names of pictures. The
+caller has seen that those are drawn: a face is kept of nobody else.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any, Final
 from uservlm.bench.markers import fill
 from uservlm.toolchain.proof import RECORDS, Part, Proof, load, path_of
 from uservlm.toolchain.proof_errors import RecordError
-from uservlm.toolchain.proof_world import Weights
+from uservlm.toolchain.proof_world import NATIVE, Weights
 from uservlm.toolchain.targets import TARGETS
 
 README: Final = Path(__file__).resolve().parents[1] / "README.md"
@@ -66,7 +66,7 @@ def emulated(proofs: Sequence[Proof]) -> str:
         "asked over a virtual Pepper's bus": [_conversation(proof) for proof in proofs],
         "32 bits, 3 GB, Linux 4.0's calls": [_old_kernel(proof) for proof in proofs],
         "instructions, pocket": [_counted(proof) for proof in proofs],
-        "runtime": [f"{proof.runtime['bytes'] / 1e6:.0f} MB .tar.xz" for proof in proofs],
+        "runtime": [_runtime(proof) for proof in proofs],
     }
     names = [proof.target for proof in proofs]
     return _table(["", *names], [[what, *cells] for what, cells in lines.items()]) + _with(proofs)
@@ -82,7 +82,7 @@ def estimated(proofs: Sequence[Proof]) -> str:
             [
                 f"{one['bundle']}, {one['image_size']} px, {one['language']}",
                 on["name"],
-                f"{_giga(counted['prefill'])} a position, {_giga(counted['decode'])} a token",
+                _counts(counted, _giga),
                 _seconds(seconds["token"]),
                 _seconds(seconds["image_tokens"]),
                 _seconds(seconds["vision"]) if "vision" in seconds else "not counted",
@@ -98,7 +98,10 @@ def estimated(proofs: Sequence[Proof]) -> str:
         "the picture",
         "addresses",
     ]
-    note = "\nTimes are estimated of counted instructions, all cores free; nobody measured them.\n"
+    note = (
+        "\nTimes are estimated of counted instructions, all cores free; nobody measured them. The "
+        "image's positions are extrapolated from the few that were counted.\n"
+    )
     return _table(head, rows) + note
 
 
@@ -107,108 +110,135 @@ def _where(proof: Proof) -> str:
 
 
 def _controls(proof: Proof) -> str:
-    refused = {name for part in _of(proof, "controls") for name in part.figures.get("refuses", ())}
-    return _shown(_of(proof, "controls"), f"SIGILL: {_joined(sorted(refused))}")
+    def told(parts: Sequence[Part]) -> str:
+        refused = {name for part in parts for name in part.figures.get("refuses", ())}
+        return f"SIGILL: {_joined(sorted(refused))}"
+
+    return _shown(_of(proof, "controls"), told)
 
 
 def _wrong_build(proof: Proof) -> str:
-    parts = _of(proof, "control")
-    return _shown(parts, _joined(f"{part.must} ({part.where})" for part in parts))
+    return _shown(
+        _of(proof, "control"),
+        lambda parts: _joined(f"{part.must} ({part.where})" for part in parts),
+    )
 
 
 def _tokens(proof: Proof) -> str:
-    parts = _of(proof, "answers", "shipped")
     return _shown(
-        parts, _each(parts, lambda found: f"{found['same_tokens']} of {found['questions']}")
+        _of(proof, "answers", "shipped"),
+        _each(lambda found: f"{found['same_tokens']} of {found['questions']}"),
     )
 
 
 def _logits(proof: Proof, weights: Weights) -> str:
-    parts = _of(proof, "answers", weights)
-    if not parts:
-        return MISSING
-    greatest = max(part.figures["logits"] for part in parts)
-    spread = max(part.figures["logits_spread"] for part in parts)
-    return f"{greatest:.2g} of a standard deviation of {spread:.2g}"
+    def told(parts: Sequence[Part]) -> str:
+        greatest = max(part.figures["logits"] for part in parts)
+        spread = max(part.figures["logits_spread"] for part in parts)
+        return f"{greatest:.2g} of a standard deviation of {spread:.2g}"
+
+    return _shown(_of(proof, "answers", weights), told)
 
 
 def _vision(proof: Proof) -> str:
     """Say how near each encoder comes to the host's same one."""
-    least: dict[str, float] = {}
-    for part in (part for part in _of(proof, "answers") if part.figures):
-        name = f"{part.figures['vision']}, {part.figures['weights']}"
-        least[name] = min(least.get(name, 1.0), part.figures["vision_cosine"])
-    return _joined(f"{cosine:.6f} ({name})" for name, cosine in least.items()) or MISSING
+
+    def told(parts: Sequence[Part]) -> str:
+        least: dict[str, float] = {}
+        for figures in (part.figures for part in parts):
+            name = f"{figures['vision']}, {figures['weights']}"
+            least[name] = min(least.get(name, 1.0), figures["vision_cosine"])
+        return _joined(f"{cosine:.6f} ({name})" for name, cosine in least.items())
+
+    return _shown(_of(proof, "answers"), told)
 
 
 def _variants(proof: Proof) -> str:
-    return _each(_of(proof, "answers"), lambda found: str(found["variant"]))
+    return _shown(_of(proof, "answers"), _each(lambda found: str(found["variant"])))
 
 
 def _outside(proof: Proof) -> str:
-    parts = _of(proof, "answers")
-    bad = [problem for part in parts for problem in part.problems if "has loaded" in problem]
-    libraries = max((part.figures.get("libraries", 0) for part in parts), default=0)
-    return _joined(bad) if bad else _shown(parts, f"nothing, of {libraries} libraries")
+    def told(parts: Sequence[Part]) -> str:
+        return f"nothing, of {max(part.figures['libraries'] for part in parts)} libraries"
+
+    return _shown(_of(proof, "answers"), told)
 
 
 def _carried(proof: Proof) -> str:
-    parts = _of(proof, "carried")
-    return _shown(parts, _each(parts, lambda found: f"{found['questions']} answers, no picture"))
+    return _shown(
+        _of(proof, "carried"), _each(lambda found: f"{found['questions']} answers, no picture")
+    )
 
 
 def _conversation(proof: Proof) -> str:
-    parts = _of(proof, "conversation")
-    return _shown(parts, _each(parts, lambda found: f"{found['questions']} answers, as the host's"))
+    return _shown(
+        _of(proof, "conversation"),
+        _each(lambda found: f"{found['questions']} answers, as the host's"),
+    )
 
 
 def _old_kernel(proof: Proof) -> str:
-    parts = [part for part in _of(proof, "answers") if part.where == "native"]
+    def told(parts: Sequence[Part]) -> str:
+        space = max(part.figures["address_space_mb"] for part in parts)
+        return f"{space} MB of addresses at most, the pocket"
+
     if proof.target != "pepper-i686":
         return "–"
-    space = max((part.figures.get("address_space_mb", 0) for part in parts), default=0)
-    return _shown(parts, f"{space} MB of addresses at most, the pocket")
+    return _shown([part for part in _of(proof, "answers") if part.where == NATIVE], told)
 
 
 def _counted(proof: Proof) -> str:
-    def told(found: Mapping[str, Any]) -> str:
-        vision = found["vision"]
-        picture = "" if vision is None else f"{_mega(vision)} a picture, "
-        return f"{picture}{_mega(found['prefill'])} a position, {_mega(found['decode'])} a token"
+    return _shown(_of(proof, "instructions"), _each(lambda found: _counts(found, _mega)))
 
-    parts = _of(proof, "instructions")
-    return _shown(parts, _each(parts, told))
+
+def _runtime(proof: Proof) -> str:
+    """Say how large it is, if its files are whole."""
+    size = f"{proof.runtime['bytes'] / 1e6:.0f} MB .tar.xz"
+    return _shown(_of(proof, "archive"), lambda _: size)
+
+
+def _counts(found: Mapping[str, Any], spelt: Callable[[float], str]) -> str:
+    """Say what was counted, and over how much of it: a position costs less among many."""
+    vision = found["vision"]
+    picture = "" if vision is None else f"{spelt(vision)} a picture, "
+    position = f"{spelt(found['prefill'])} a position (of {found['positions']})"
+    return f"{picture}{position}, {spelt(found['decode'])} a token (of {found['tokens']})"
 
 
 def _with(proofs: Sequence[Proof]) -> str:
     """Say with what it was shown."""
     told = [
-        f"{proof.target}: {proof.when[:10]}, commit {proof.commit}, qemu {proof.qemu['proving']}, "
-        f"archive {proof.runtime['sha256'][:12]}…, bundle {proof.bundle['name']}"
+        f"{proof.target}: {proof.when[:10]}, commit {_short(proof.commit)}, "
+        f"qemu {proof.qemu['proving']}, archive {proof.runtime['sha256'][:12]}…, "
+        f"bundle {proof.bundle['name']}"
         for proof in proofs
     ]
     return f"\n{'; '.join(told)}.\n" if told else ""
 
 
 def _of(proof: Proof, kind: str, weights: Weights | None = None) -> list[Part]:
-    """Give the parts of a kind; those of some weights, if they came so far as to have figures."""
+    """Give the parts of a kind; or those of some weights, and those that did not come so far."""
     parts = [part for part in proof.parts if part.kind == kind]
-    if weights is None:
-        return parts
-    return [part for part in parts if part.figures.get("weights") == weights]
+    return [part for part in parts if weights in (None, part.figures.get("weights", weights))]
 
 
-def _shown(parts: Sequence[Part], text: str) -> str:
-    """Give the text, if all of it is shown."""
+def _shown(parts: Sequence[Part], told: Callable[[Sequence[Part]], str]) -> str:
+    """Give what is told of parts, if all of them hold; else what does not, and where."""
     if not parts:
         return MISSING
-    wrong = [problem for part in parts for problem in part.problems]
-    return f"NOT SHOWN: {_joined(wrong)}" if wrong else text
+    wrong = [f"{problem} ({part.where})" for part in parts for problem in part.problems]
+    return f"NOT SHOWN: {_joined(dict.fromkeys(wrong))}" if wrong else told(parts)
 
 
-def _each(parts: Sequence[Part], told: Callable[[Mapping[str, Any]], str]) -> str:
-    """Give what the parts found, once where they found the same."""
-    return _joined(dict.fromkeys(told(part.figures) for part in parts if part.figures)) or MISSING
+def _each(told: Callable[[Mapping[str, Any]], str]) -> Callable[[Sequence[Part]], str]:
+    """Tell what parts found, once where they found the same."""
+    return lambda parts: _joined(dict.fromkeys(told(part.figures) for part in parts))
+
+
+def _short(commit: str) -> str:
+    """Give ten digits of a commit, and whatever is said of it besides."""
+    name, plus, rest = commit.partition("+")
+    return f"{name[:10]}{plus}{rest}"
 
 
 def _mega(count: float) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from uservlm.toolchain import launcher, old_kernel
+from uservlm.toolchain import integrity, launcher, old_kernel
 from uservlm.toolchain.empty_root import NOBODY, EmptyRoot, make_root, run
 from uservlm.toolchain.emulators import Emulators
 from uservlm.toolchain.proof_errors import SubjectError
@@ -123,6 +123,18 @@ class World:
     def runtime(self) -> Path:
         """The runtime's folder, seen from outside."""
         return self.root.folder / RUNTIME.lstrip("/")
+
+    @property
+    def commit(self) -> str:
+        """What the runtime's manifest says that it was built from.
+
+        Raises:
+            SubjectError: there is no such manifest.
+        """
+        try:
+            return str(integrity.read(self.runtime)["commit"])
+        except (integrity.ManifestError, KeyError) as error:
+            raise SubjectError(f"the archive is none of a runtime of ours: {error}") from error
 
     @property
     def libraries(self) -> Path:

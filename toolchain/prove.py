@@ -1,8 +1,9 @@
 """Prove that a target's runtime does what it must: `python toolchain/prove.py TARGET ...`.
 
 Owns: the command, the order of the parts, and that what was found is written to
-`toolchain/proofs/TARGET.json`. The runtimes are made by `toolchain/build.py`; nothing is installed
-here, and none of it takes a robot (docs/decisions/0019 says what that leaves open).
+`toolchain/proofs/TARGET.json`, if others can build that archive again. The runtimes are made by
+`toolchain/build.py`; nothing is installed here, and none of it takes a robot (docs/decisions/0019
+says what that leaves open).
 
     python toolchain/prove.py                     everything, of every target
     python toolchain/prove.py x86_64 --questions 1 --quick     one answer on the weakest processor
@@ -23,7 +24,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
-from uservlm.bench.machine import commit, this_machine
+from uservlm.bench.machine import this_machine
 from uservlm.runtime.bundle import open_bundle, sha256
 from uservlm.runtime.errors import UserVLMError
 from uservlm.runtime.manifest import MANIFEST_FILE
@@ -32,7 +33,15 @@ from uservlm.toolchain import proof_table
 from uservlm.toolchain.debian import UnavailableError
 from uservlm.toolchain.emulators import Emulators, emulators
 from uservlm.toolchain.instructions import ATOM
-from uservlm.toolchain.proof import RECORDS, Part, Proof, load, path_of, save
+from uservlm.toolchain.proof import (
+    RECORDS,
+    Part,
+    Proof,
+    is_committed,
+    load,
+    path_of,
+    save,
+)
 from uservlm.toolchain.proof_answers import (
     Way,
     answers,
@@ -97,17 +106,45 @@ def _prove(target: Target, options: argparse.Namespace) -> bool:
     WORK.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=WORK, prefix=f"{target.name}-") as folder:
         world = furnish(subject, tools, Path(folder, "root"))
+        why = unrecorded(world.commit, options.records)
+        if why and not options.quick:
+            print(f"{target.name}: nothing will be recorded: {why}", file=sys.stderr)
         if options.count is not None:
             return _count(world, tools, options)
         parts = []
         for part in _parts(world, subject, tools, options):
             parts.append(part)
             print(f"{target.name}: {_line(part)}", flush=True)
-        proof = _record(subject, tools, parts, options.records)
+        proof = _record(world, subject, tools, parts, options.records)
         print(f"{target.name}: {'shown' if proof.held else 'NOT SHOWN'}", flush=True)
         if not options.quick:
-            save(proof, options.records)
+            _keep(proof, world.commit, options.records)
         return proof.held
+
+
+def unrecorded(commit: str, records: Path) -> str | None:
+    """Say why what is found of an archive is not recorded there; None if it is.
+
+    What lies in `RECORDS` is published, so others must be able to build that archive again.
+
+    Args:
+        commit: of the archive.
+        records: the folder.
+    """
+    if is_committed(commit) or records.resolve() != RECORDS.resolve():
+        return None
+    return (
+        f"the archive was built from {commit}, which nobody else has; commit, build and prove "
+        "again, or give another folder to --records"
+    )
+
+
+def _keep(proof: Proof, commit: str, records: Path) -> None:
+    """Write a record, if what it is of can be published there."""
+    if why := unrecorded(commit, records):
+        print(f"{proof.target}: not recorded: {why}", file=sys.stderr)
+    else:
+        save(proof, records)
 
 
 def _parts(
@@ -149,23 +186,25 @@ def _count(world: World, tools: Emulators, options: argparse.Namespace) -> bool:
         if target.machine == "i686":
             memory = memory_within_3_gb(world, bundle, folder, **limits)
         found = count_bundle(world, target.emulated[-1], tools, bundle, folder, **limits)
-    new = estimate(bundle, found, ATOM, memory)
+    new = estimate(bundle, found, ATOM, memory, world.commit)
     proof = load(target.name, options.records)
     same = ("bundle", "image_size", "language")
     others = [one for one in proof.estimates if any(one[key] != new[key] for key in same)]
     print(f"{target.name}: {new}", flush=True)
-    save(replace(proof, estimates=(*others, new)), options.records)
+    _keep(replace(proof, estimates=(*others, new)), world.commit, options.records)
     return True
 
 
-def _record(subject: Subject, tools: Emulators, parts: Sequence[Part], records: Path) -> Proof:
+def _record(
+    world: World, subject: Subject, tools: Emulators, parts: Sequence[Part], records: Path
+) -> Proof:
     """Put a record together; what was estimated before stays, for it is counted apart."""
     name, archive, shipped = subject.target.name, subject.archive, subject.bundles["shipped"]
     before = load(name, records).estimates if path_of(name, records).is_file() else ()
     return Proof(
         target=name,
         when=datetime.now(timezone.utc).isoformat(timespec="minutes"),
-        commit=commit(ROOT),
+        commit=world.commit,
         processor=this_machine(1).processor,
         runtime={
             "file": archive.name,

@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from email import message_from_bytes
 from email.message import Message
@@ -108,7 +109,10 @@ def our_wheel(place: Path) -> Path:
 
 
 def _fetched(target: Target, wanted: dict[str, str], place: Path) -> dict[str, Path]:
-    """Fetch the wheels that are not there yet."""
+    """Fetch the wheels that are not there yet, and those that are there but not whole."""
+    for wheel in (_kept(place, name, version) for name, version in wanted.items()):
+        if wheel and not _is_whole(wheel):
+            wheel.unlink()  # by a download that was killed
     missing = [name for name in wanted if _kept(place, name, wanted[name]) is None]
     if missing:
         pip = (*("-m", "pip", "-q", "download", "--no-deps", "--only-binary=:all:"), "--retries=3")
@@ -119,7 +123,19 @@ def _fetched(target: Target, wanted: dict[str, str], place: Path) -> dict[str, P
     kept = {name: _kept(place, name, version) for name, version in wanted.items()}
     if lost := [name for name, wheel in kept.items() if wheel is None]:
         raise UnavailableError(f"pip fetched no wheel of {', '.join(lost)} for {target.name}")
-    return {name: wheel for name, wheel in kept.items() if wheel is not None}
+    found = {name: wheel for name, wheel in kept.items() if wheel is not None}
+    if damaged := [found[name].name for name in missing if not _is_whole(found[name])]:
+        raise UnavailableError(f"pip fetched {', '.join(damaged)}, which is damaged: try again")
+    return found
+
+
+def _is_whole(wheel: Path) -> bool:
+    """Whether every member of a wheel can be read and has its checksum."""
+    try:
+        with zipfile.ZipFile(wheel) as opened:
+            return opened.testzip() is None
+    except (zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def _kept(place: Path, name: str, version: str) -> Path | None:

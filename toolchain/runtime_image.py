@@ -13,6 +13,7 @@ from typing import Final
 
 from packaging.utils import parse_wheel_filename
 
+from uservlm.runtime.durable import locked
 from uservlm.toolchain import archive, debian, integrity, launcher, licences, provenance
 from uservlm.toolchain import python_packages as python
 from uservlm.toolchain import runtime_tree as tree_of
@@ -37,12 +38,14 @@ OPENED: Final = ("libgcc_s.so.1",)
 PROVIDER: Final = "ossl-modules/legacy.so"
 """cryptography 38 opens it, and refuses to be imported without."""
 COMPILE_S: Final = 600.0
+PATIENCE_S: Final = 1800.0
+"""For another build, which may fetch and pack meanwhile."""
 
 Say = Callable[[str], None]
 
 
 def build(target: Target, llama: Path, out: Path, say: Say, *, refresh: bool = False) -> Path:
-    """Build a runtime; gives its archive.
+    """Build a runtime; gives its archive. Two at once wait for each other.
 
     Args:
         target: for which machine.
@@ -53,7 +56,14 @@ def build(target: Target, llama: Path, out: Path, say: Say, *, refresh: bool = F
 
     Raises:
         UnavailableError: something cannot be had, or does not fit together.
+        StoreError: another build takes too long.
     """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with locked(CACHE, PATIENCE_S):  # what is kept there is of all targets
+        return _build(target, llama, out, say, refresh=refresh)
+
+
+def _build(target: Target, llama: Path, out: Path, say: Say, *, refresh: bool) -> Path:
     say("Debian's packages")
     unpacked = debian_packages(target, CACHE, refresh=refresh)
     if not unpacked.secured:
