@@ -75,19 +75,19 @@ def robot_at(url: str, login: Login | None) -> Robot:
     return Robot("tcps", host, port or PORTS["tcps"], login)
 
 
-def read_password(file: str | None) -> str | None:
-    """Read the robot's password from a file, else from USERVLM_ROBOT_PASSWORD; None: neither.
+def read_password(file: str | None, variable: str = PASSWORD_VARIABLE) -> str | None:
+    """Read a password from a file, else from a variable; None: neither.
 
     Raises:
         StoreError: the file cannot be read, is empty, or others can read it.
     """
     if file is None:
-        return os.environ.get(PASSWORD_VARIABLE) or None
+        return os.environ.get(variable) or None
     path = Path(file)
-    with disk_errors(f"the robot's password cannot be read from {path}"):
+    with disk_errors(f"the password cannot be read from {path}"):
         text = read_secret(path)
     if not text:
-        raise StoreError(f"{path} is empty: write the robot's password there")
+        raise StoreError(f"{path} is empty: write the password there")
     return text
 
 

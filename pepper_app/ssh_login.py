@@ -48,6 +48,8 @@ class Host:
     known: Path
     """Their known_hosts."""
     port: int = PORT
+    variable: str = PASSWORD_VARIABLE
+    """Where a person may put the password, for the words of a refusal."""
 
 
 @asynccontextmanager
@@ -143,7 +145,7 @@ class _Trust(asyncssh.SSHClient):
         if isinstance(error, asyncssh.PermissionDenied):
             given = "refuses the password of" if self._host.password else "wants a password of"
             return (
-                f"{given} {self._host.user}: set {PASSWORD_VARIABLE}, or name its file with "
+                f"{given} {self._host.user}: set {self._host.variable}, or name its file with "
                 "--password-file; or bring a key of yours there with ssh-copy-id"
             )
         return f"takes no SSH connection at port {self._host.port}: {why(error)}"

@@ -44,7 +44,7 @@ pid=$(cat "$HOME/pid" 2> /dev/null)
 end() { [ -z "$pid" ] || kill "$pid" 2> /dev/null; rm -f "$HOME/pid"; }
 case "$2" in
 is-system-running) echo running ;;
-show) cat "$HOME/restarts" 2> /dev/null ;;
+show) [ ! -f "$HOME/restarts" ] || { echo >> "$HOME/restarts"; wc -l < "$HOME/restarts"; } ;;
 restart) end; line=$(grep '^ExecStart=' "$unit")
     eval "${line#ExecStart=} > $HOME/service.log 2>&1 &"
     echo $! > "$HOME/pid" ;;
@@ -120,7 +120,7 @@ def board(folder: Path) -> Board:
 
 async def _pour(source: Any, into: Any) -> None:
     """Hand on what comes, until it ends or nobody takes it any more."""
-    with suppress(asyncssh.Error, OSError):
+    with suppress(asyncssh.Error, asyncssh.SignalReceived, OSError):
         while piece := await source.read(1 << 16):
             into.write(piece)
             await into.drain()

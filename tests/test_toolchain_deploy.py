@@ -6,14 +6,15 @@ itself is read by `systemd-analyze` where there is one.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,9 +24,17 @@ pytest.importorskip("asyncssh")
 
 from ssh_board import Board, asyncssh_server, board, openssh_server, runtime
 
+from uservlm.pepper_app import ssh_login
+from uservlm.pepper_app.ssh_login import Host, login
+from uservlm.runtime.errors import RequestError
+from uservlm.toolchain import deploy_far
 from uservlm.toolchain.board import BoardError, form_for, look, read_board, target_for
 from uservlm.toolchain.deploy import main
+from uservlm.toolchain.deploy_far import Far
+from uservlm.toolchain.deploy_parts import File, Part
 from uservlm.toolchain.deploy_plan import QUESTION
+from uservlm.toolchain.deploy_service import restart
+from uservlm.toolchain.deploy_steps import Release, Step, let_go_previous
 from uservlm.toolchain.deploy_unit import unit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,8 +158,7 @@ def test_it_is_brought_there_tried_replaced_and_taken_away(
     deploy.archive = archives("two")
     out = deploy()
     assert deploy.note() == "two" and "copy vision.onnx" not in out
-    assert len(list((deploy.folder / "parts").iterdir())) == 2, "the first runtime is gone"
-
+    assert (deploy.folder / "previous/runtime/note").read_text() == "one", "until the next deploy"
     assert "everything is gone" in deploy("--remove")
     assert not deploy.folder.exists()
     assert "nothing is deployed" in deploy("--remove")
@@ -188,8 +196,21 @@ def test_a_service_runs_what_is_deployed_and_goes_with_it(
     first = (deploy.board.home / "pid").read_text()
 
     deploy.archive = archives("two")
+    asked_before = len(deploy.board.commands)
     deploy()
-    assert (deploy.board.home / "pid").read_text() != first, "the service runs the new one"
+    second = (deploy.board.home / "pid").read_text()
+    assert second != first, "the service runs the new one"
+    since = deploy.board.commands[asked_before:]
+    assert [f"127.0.0.1 {port} " in one for one in since if "NRestarts" in one] == [True]
+
+    (deploy.board.home / "restarts").touch()  # from now on there are more, whenever one asks
+    deploy.archive = archives("three")
+    says = deploy.fails("--service", "--", "--port", str(_free_port()))
+    assert "uservlm.service is ending and started again" in says
+    assert says.endswith("what was in use before is in use again")
+    assert deploy.note() == "two"
+    assert (deploy.board.home / ".config/systemd/user/uservlm.service").read_text() == text
+    assert deploy.board.run("systemctl", "--user", "is-active") == "active\n"
 
     deploy("--remove")
     assert deploy.board.told()[-2:] == [
@@ -203,9 +224,45 @@ def test_a_service_runs_what_is_deployed_and_goes_with_it(
 def test_a_service_that_ends_is_told_with_its_last_words(deploy: Deploy) -> None:
     says = deploy.fails("--service", "--", "--threads", "1", "--hear", "/nowhere/model")
     assert "uservlm.service is failed" in says and "/nowhere/model" in says
-    (deploy.board.home / "restarts").write_text("1\n")
-    says = deploy.fails("--service", "--", "--port", str(_free_port()))
-    assert "uservlm.service is ending and started again" in says
+    assert says.endswith("nothing was in use before: it is deployed, and nothing serves")
+    assert not (deploy.board.home / ".config/systemd/user/uservlm.service").exists()
+
+
+def test_a_service_that_would_lose_its_bundle_or_is_anothers_is_refused_first(
+    deploy: Deploy, tmp_path: Path
+) -> None:
+    path = deploy.board.home / ".config/systemd/user/uservlm.service"
+    path.parent.mkdir(parents=True)
+    path.write_text(unit(str(deploy.folder), "pocket", ["--port", "1"]))
+    deploy.bundle = shutil.copytree(deploy.bundle, tmp_path / "other")
+    assert "serves pocket, which would go: name it too" in deploy.fails()
+    assert f"serves {deploy.folder}: take it" in deploy.fails("--service", "--to", "~/second")
+    assert "restart uservlm" not in deploy("--dry-run", "--to", "~/second"), "it is another's"
+    assert "restart uservlm" in deploy("--dry-run", "--service")
+    path.write_text(path.read_text().replace("current", "elsewhere"))
+    assert "starts something else" in deploy.fails()
+    path.write_text("[Service]\nExecStart=/bin/true\n")
+    assert "was not written by a deploy" in deploy.fails("--service")
+    assert not deploy.folder.exists() and not (deploy.board.home / "second").exists()
+
+
+def test_a_service_without_a_known_port_must_run_for_a_while(deploy: Deploy) -> None:
+    deploy.board.program("sleep", "#!/bin/sh\n")
+    release = Release("/nowhere", Part("runtime", "runtime-1", (), 0), ())
+    command = ["sh", "-c", restart(release, None)[-1].script]
+    log = deploy.board.home / "service.log"
+    log.write_text("its last words\n")
+    asked = """#!/bin/sh
+case $2 in show) echo 7 ;; is-active) echo >> ~/asked
+    if [ "$(wc -l < ~/asked)" -gt {} ]; then echo failed; exit 3; else echo active; fi ;; esac
+"""
+    deploy.board.program("systemctl", asked.format(10))
+    done = subprocess.run(
+        command, env=deploy.board.environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, "its last words" in done.stderr) == (1, True)
+    deploy.board.program("systemctl", asked.format(99))
+    deploy.board.run(*command)
 
 
 def test_without_systemd_a_service_is_refused_before_anything_is_done(deploy: Deploy) -> None:
@@ -269,6 +326,15 @@ def test_what_is_there_of_another_file_is_not_gone_on_with(deploy: Deploy) -> No
     assert "are there already" not in out and deploy.note() == "one"
 
 
+def test_what_is_damaged_there_is_brought_again(deploy: Deploy) -> None:
+    deploy()
+    part = next((deploy.folder / "parts").glob("pocket-*")) / "language.gguf"
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-1] + bytes([whole[-1] ^ 255]))
+    assert f"brought again: {part.parent.name}\n" in deploy()
+    assert part.read_bytes() == whole
+
+
 def test_two_at_once_are_refused(deploy: Deploy) -> None:
     deploy.folder.mkdir()
     mark = deploy.folder / ".uservlm-deploy"
@@ -288,6 +354,121 @@ def test_a_folder_with_other_things_is_left_alone(deploy: Deploy) -> None:
     assert "nothing is deployed" in deploy("--remove")
     assert (deploy.folder / "letters").read_text() == "mine"
     assert "at least two levels deep" in deploy.fails("--to", "/")
+    (deploy.folder / "letters").unlink()
+    deploy.board.greeting = "welcome"
+    assert "nothing is deployed" in deploy("--remove") and deploy.folder.exists()
+
+
+def test_a_home_is_no_folder_for_it(deploy: Deploy, tmp_path: Path) -> None:
+    home = deploy.board.home
+    home.chmod(0o755)
+    (tmp_path / "link").symlink_to(home)
+    for folder in (str(home), str(tmp_path), "~/", str(tmp_path / "link")):
+        for more in ((), ("--remove",)):
+            assert f"{home} is a home" in deploy.fails("--to", folder, *more)
+    assert home.stat().st_mode & 0o777 == 0o755
+
+
+def test_removing_leaves_what_no_deploy_made_and_says_so(deploy: Deploy, tmp_path: Path) -> None:
+    """People go also from behind a link."""
+    for link, behind, people in (
+        ("data", "disk", "disk/uservlm/users"),
+        ("data/uservlm", "disk", "disk/users"),
+        ("data/uservlm/users", "disk", "disk"),
+    ):
+        (tmp_path / people).mkdir(parents=True)
+        for name in ("key", "check", "0f.profile", "0f.state.a1", "thesis"):
+            (tmp_path / people / name).write_text("x")
+        (deploy.folder / link).parent.mkdir(parents=True)
+        (deploy.folder / link).symlink_to(tmp_path / behind)
+        for name in (".uservlm-deploy", "notes"):
+            (deploy.folder / name).touch()
+        out = deploy("--remove")
+        kept = [path.name for path in tmp_path.glob("disk/**/*") if path.is_file()]
+        assert kept == ([] if link == "data" else ["thesis"]), "what is not ours"
+        assert ("disk stays" in out, "users stays" in out) == {
+            "data": (False, False),
+            "data/uservlm": (True, True),
+            "data/uservlm/users": (True, False),
+        }[link]
+        assert "what was deployed is gone" in out and "but notes stays" in out
+        assert [path.name for path in deploy.folder.iterdir()] == ["notes"]
+        assert "nothing is deployed" in deploy("--remove")
+        shutil.rmtree(tmp_path / "disk")
+        shutil.rmtree(deploy.folder)
+    (deploy.folder / "data/mine").mkdir(parents=True)
+    (deploy.folder / ".uservlm-deploy").touch()
+    assert "but data stays" in deploy("--remove")
+    assert (deploy.folder / "data/mine").exists()
+
+
+def test_what_a_program_uses_stays_there(deploy: Deploy) -> None:
+    folder = deploy.folder
+    for name in ("parts/a", "parts/b", "releases/1", "releases/2"):
+        (folder / name).mkdir(parents=True)
+    for release, part in (("1", "a"), ("2", "b")):
+        (folder / "releases" / release / "runtime").symlink_to(f"../../parts/{part}")
+    (folder / "current").symlink_to("releases/2")
+    (folder / "previous").symlink_to("releases/1")
+    (folder / ".uservlm-deploy").touch()
+    shutil.copy(str(shutil.which("sleep")), folder / "parts/a/sleep")
+    script = let_go_previous(str(folder)).script
+    with subprocess.Popen([folder / "parts/a/sleep", "60"]) as brain:
+        try:
+            _wait(lambda: "parts/a/sleep" in Path(f"/proc/{brain.pid}/maps").read_text())
+            says = deploy.fails("--remove")
+            assert f"programs run from {folder} (processes {brain.pid}): end them" in says
+            deploy.board.run("sh", "-c", script)
+            assert (folder / "releases/1/runtime/sleep").exists()
+        finally:
+            brain.kill()
+    (folder / "previous").symlink_to("releases/1")
+    deploy.board.run("sh", "-c", script)
+    assert [path.name for path in folder.glob("parts/*")] == ["b"]
+    assert [path.name for path in folder.glob("releases/*")] == ["2"]
+    deploy("--remove")
+    assert not folder.exists()
+
+
+def test_a_file_that_cannot_be_read_here_ends_it(deploy: Deploy, tmp_path: Path) -> None:
+    host = Host("127.0.0.1", "pi", None, tmp_path / "known", deploy.board.port)
+    step = Step("copy it", "cat > /dev/null", File(tmp_path / "gone", "it", "0" * 64, 9))
+
+    async def send() -> None:
+        async with login(host, print) as connection:
+            far = Far(host, connection, str(deploy.folder), print)
+            await asyncio.wait_for(far.do(step), 20)
+
+    with pytest.raises(RequestError, match="gone cannot be read: No such file"):
+        asyncio.run(send())
+
+
+def test_a_lock_that_takes_too_long_is_told(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy_far, "LOOK_S", 3.0)
+    deploy.board.program("flock", "#!/bin/sh\nsleep 30\n")
+    assert f"did not lock {deploy.folder} within 3 s" in deploy.fails()
+
+
+def test_the_robots_password_is_not_given_to_a_board(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Host] = []
+
+    @asynccontextmanager
+    async def refuse(host: Host, say: Callable[[str], None]) -> AsyncIterator[None]:
+        given.append(host)
+        raise BoardError("nobody logs in here")
+        yield
+
+    monkeypatch.setattr(ssh_login, "login", refuse)
+    monkeypatch.setenv("USERVLM_ROBOT_PASSWORD", "the robot's")
+    deploy.fails()
+    monkeypatch.setenv("USERVLM_BOARD_PASSWORD", "the board's")
+    deploy.fails()
+    assert [host.password for host in given] == [None, "the board's"]
+    assert {host.variable for host in given} == {"USERVLM_BOARD_PASSWORD"}
 
 
 def test_a_dry_run_shows_every_command_and_changes_nothing(deploy: Deploy) -> None:
@@ -300,7 +481,10 @@ def test_a_dry_run_shows_every_command_and_changes_nothing(deploy: Deploy) -> No
     asked = len(deploy.board.commands)
     seen = deploy("--dry-run", "--target", os.uname().machine)
     assert len(deploy.board.commands) == asked and "/home/pi/uservlm" in seen
-    assert f"rmdir -- {deploy.folder}" in deploy("--dry-run", "--remove")
+    assert " < bundles/grace.png\n" in seen
+    assert f"cd -- {deploy.folder}" in deploy("--dry-run", "--remove")
+    (deploy.board.bin / "xz").unlink(missing_ok=True)
+    assert f" < <(xz -dc {deploy.archive} | gzip -nc)\n" in deploy("--dry-run")
 
 
 def test_a_board_without_room_or_without_a_program_is_told(deploy: Deploy) -> None:
@@ -317,13 +501,17 @@ def test_what_is_wrong_here_is_told(
     assert "python toolchain/build.py" in deploy.fails()
     deploy.archive.write_bytes(b"no archive")
     assert "none.tar.xz is " in deploy.fails()
+    deploy.archive.write_bytes(archives().read_bytes()[:-8])
+    assert "none.tar.xz is damaged" in deploy.fails()
+    (deploy.board.bin / "xz").unlink(missing_ok=True)
+    assert "none.tar.xz is damaged" in deploy.fails()
     deploy.archive = archives()
     assert "is for " in deploy.fails("--target", "pepper-i686", "--dry-run")
     assert "control characters" in deploy.fails("--service", "--", "--robot-user", "a\nb")
     assert "give USER@HOST" in _fails_with(deploy, "board")
     assert "there are x86_64, aarch64, pepper-i686" in deploy.fails("--target", "vax")
-    with pytest.raises(SystemExit):
-        deploy("--service", "--", "--no-such-option")
+    assert "no-such-option" in deploy.fails("--service", "--", "--no-such-option")
+    assert "keeps people in data/" in deploy.fails("--service", "--", "--users", "people")
     with pytest.raises(SystemExit):
         deploy("--robot", "tcp://127.0.0.1")
 

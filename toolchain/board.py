@@ -36,7 +36,9 @@ say system "$(. /etc/os-release 2>/dev/null; echo "${{PRETTY_NAME:-}}")"
 say flags "$(grep -m 1 -E '^(flags|Features)' /proc/cpuinfo 2>/dev/null | cut -d: -f2)"
 say memory "$(grep -m 1 MemTotal /proc/meminfo 2>/dev/null | tr -dc 0-9)"
 say home "$(cd && pwd)"
+say home_itself "$(cd && pwd -P)"
 cd
+say folder_itself "$(cd -- {folder} 2>/dev/null && pwd -P)"
 for name in {programs}; do
     command -v "$name" >/dev/null 2>&1 && say program "$name"
 done
@@ -46,7 +48,8 @@ say free "$(df -Pk "$at" | tail -n 1 | awk '{{print $4}}')"
 for part in {folder}/parts/*; do
     [ -d "$part" ] && say part "${{part##*/}}"
 done
-[ -f "$HOME/.config/systemd/user/uservlm.service" ] && say service "$(id -un)"
+unit="$HOME/.config/systemd/user/uservlm.service"
+[ -f "$unit" ] && while IFS= read -r line; do say unit "$line"; done < "$unit"
 [ -n "${{XDG_RUNTIME_DIR:-}}" ] || export XDG_RUNTIME_DIR="/run/user/$(id -u)"
 say systemd "$(systemctl --user is-system-running 2>/dev/null)"
 say linger "$(loginctl show-user "$(id -un)" -p Linger 2>/dev/null | cut -d= -f2)"
@@ -71,7 +74,7 @@ class Board:
     elf_machine: str
     """One of `ELF_MACHINES`, or the number."""
     home: str
-    """Of who logs in."""
+    """Of who logs in, as a login names it."""
     free: int
     """Bytes, where the folder is or would be; 0 where it is not known."""
     memory: int = 0
@@ -84,8 +87,12 @@ class Board:
     """Names of what an earlier deploy has left there whole."""
     kernel: str = ""
     system: str = ""
-    service: bool = False
-    """Whether a unit of ours is installed."""
+    home_itself: str = ""
+    """The same without links; empty where it is not known."""
+    folder_itself: str = ""
+    """The deploy's folder without links; empty where there is none yet."""
+    unit: str = ""
+    """Text of an installed uservlm.service, whoever wrote it; empty: there is none."""
     systemd: str = ""
     """State of this user's service manager; empty or "offline": there is none."""
     linger: bool = False
@@ -138,7 +145,9 @@ def read_board(text: str) -> Board:
         parts=frozenset(value for name, value in pairs if name == "part"),
         kernel=said.get("kernel", ""),
         system=said.get("system", ""),
-        service="service" in said,
+        home_itself=said.get("home_itself", ""),
+        folder_itself=said.get("folder_itself", ""),
+        unit="".join(f"{value}\n" for name, value in pairs if name == "unit"),
         systemd=said.get("systemd", ""),
         linger=said.get("linger") == "yes",
     )

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The brain on another machine: `python toolchain/deploy.py user@board`; see docs/boards.md.
 
-Owns: the command's options, the order of things, and what a person is told. Knows nothing of the
-scripts (`deploy_steps.py`), of SSH (`deploy_far.py`) or of what a board is (`board.py`). Whatever
-fails, and wherever it is stopped before the switch, what was in use there is in use after it.
+Owns: the command's options, and what a person is told before and afterwards. Knows nothing of the
+scripts (`deploy_steps.py`), their order (`deploy_run.py`), SSH (`deploy_far.py`) or boards
+(`board.py`). Whatever fails, and wherever it is stopped, what was in use there is in use after it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from uservlm.pepper_app.ssh_login import Host
     from uservlm.toolchain.board import Board
-    from uservlm.toolchain.deploy_far import Far
     from uservlm.toolchain.deploy_plan import Order
     from uservlm.toolchain.deploy_steps import Step
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = "uservlm"
+PASSWORD_VARIABLE: Final = "USERVLM_BOARD_PASSWORD"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,82 +62,37 @@ async def _run(options: argparse.Namespace) -> None:
         UserVLMError: it cannot be done.
     """
     from uservlm.pepper_app.ssh_login import login
-    from uservlm.toolchain import board, deploy_steps
+    from uservlm.toolchain import board
     from uservlm.toolchain.deploy_far import Far
-    from uservlm.toolchain.deploy_plan import check_folder
+    from uservlm.toolchain.deploy_plan import check_folder, check_service
+    from uservlm.toolchain.deploy_remove import remove
+    from uservlm.toolchain.deploy_run import bring, take_away
 
     order, host = _order(options), _host(options)
     if options.dry_run and options.target != "auto":
         seen = _unseen(host)
         folder = _folder(order, seen)
         _say(f"nobody is asked; the home folder there is taken to be {seen.home}")
-        _show(host, deploy_steps.remove(folder) if options.remove else _steps(order, seen, folder))
+        _show(host, remove(folder) if options.remove else _steps(order, seen, folder))
         return
     async with login(host, _say) as connection:
         far = Far(host, connection, order.folder, _say)
         seen = board.read_board(await far.look(board.look(order.folder)))
         folder = _folder(order, seen)
-        check_folder(folder)
-        board.form_for(seen)  # refused before anything is made there
+        # Refused before anything is made there.
+        check_folder(folder, seen)
+        board.form_for(seen)
+        if not options.remove:
+            check_service(order, seen, folder)
         _say(f"{host.name} is {seen.about}")
         far = Far(host, connection, folder, _say)
         if options.dry_run:
-            steps = deploy_steps.remove(folder) if options.remove else _steps(order, seen, folder)
-            _show(host, steps)
+            _show(host, remove(folder) if options.remove else _steps(order, seen, folder))
         elif options.remove:
-            await _remove(far, folder)
+            await take_away(far, folder, _say)
         else:
-            await _deploy(far, order, folder)
+            await bring(far, order, folder, _say)
             _tell(host, order, seen, folder)
-
-
-async def _deploy(far: Far, order: Order, folder: str) -> None:
-    """Do every step, with nobody else at it.
-
-    Raises:
-        UserVLMError: one fails; what is half made is taken away again.
-    """
-    from uservlm.toolchain import board, deploy_steps
-    from uservlm.toolchain.deploy_plan import compare, expected, make_plan
-
-    async with far.alone():
-        seen = board.read_board(await far.look(board.look(folder)))
-        with TemporaryDirectory() as scratch:
-            # Large files are read here; meanwhile the connection is kept alive.
-            plan = await asyncio.to_thread(make_plan, order, seen, folder, Path(scratch))
-            wanted = await asyncio.to_thread(expected, plan)
-            said, whole = "", False
-            try:
-                for step in plan.bring:
-                    await far.do(step)
-                for step in plan.ask:
-                    said = await far.do(step)
-                answer = compare(said, wanted)
-                same = ", as this machine does" if wanted else ""
-                _say(f"  it answers{same}: {answer}")
-                for step in plan.finish:
-                    await far.do(step)
-                whole = True
-            finally:
-                if not whole:
-                    await far.attempt(deploy_steps.clear(folder))
-
-
-async def _remove(far: Far, folder: str) -> None:
-    """Take everything away.
-
-    Raises:
-        UserVLMError: it is another's, in use, or the board refuses.
-    """
-    from uservlm.toolchain import deploy_steps
-
-    if not (await far.look(deploy_steps.ours(folder))).strip():
-        _say(f"nothing is deployed to {folder}")
-        return
-    async with far.alone():
-        for step in deploy_steps.remove(folder):
-            await far.do(step)
-    _say("everything is gone, the people who were kept there included")
 
 
 def _steps(order: Order, seen: Board, folder: str) -> Sequence[Step]:
@@ -151,7 +106,8 @@ def _show(host: Host, steps: Sequence[Step]) -> None:
     """Print every step as somebody would do it by hand."""
     where = f"-p {host.port} " if host.port != 22 else ""
     for number, step in enumerate(steps, 1):
-        source = f" < {shlex.quote(str(step.sends.path))}" if step.sends else ""
+        sends = step.sends
+        source = f" < {sends.by_hand or shlex.quote(str(sends.path))}" if sends else ""
         _say(f"\n# {number}. {step.about}")
         _say(f"ssh {where}{host.user}@{host.name} {shlex.quote(step.script)}{source}")
 
@@ -185,30 +141,18 @@ def _order(options: argparse.Namespace) -> Order:
     """
     from uservlm.runtime.errors import RequestError
     from uservlm.toolchain.board import named
-    from uservlm.toolchain.deploy_plan import Order
+    from uservlm.toolchain.deploy_plan import Order, address_of
 
     if options.target != "auto":
         named(options.target)
     if options.folder.startswith("~") and not options.folder.startswith("~/"):
         raise RequestError(f"--to {options.folder}: give ~/FOLDER, or all of the path")
-    folder = options.folder.removeprefix("~/")
+    folder = options.folder.removeprefix("~/") or "."
     bundles = tuple(options.bundles or [ROOT / "bundles" / "pocket"])
     serve = tuple(options.serve) if options.service else None
     archive: Path | None = options.archive
-    return Order(folder, options.target, archive, bundles, serve, _address(serve))
-
-
-def _address(serve: tuple[str, ...] | None) -> tuple[str, int] | None:
-    """Say where a service will answer; argparse refuses options that `uservlm serve` has not."""
-    from uservlm.runtime import serve_command
-
-    if serve is None:
-        return None
-    parser = argparse.ArgumentParser(prog="uservlm")
-    serve_command.add_parser(parser.add_subparsers())
-    given = parser.parse_args(["serve", "BUNDLE", *serve])
-    host = "127.0.0.1" if given.host in ("0.0.0.0", "") else given.host
-    return (host, given.port) if given.port else None
+    address = None if serve is None else address_of(serve)
+    return Order(folder, options.target, archive, bundles, serve, address)
 
 
 def _host(options: argparse.Namespace) -> Host:
@@ -226,7 +170,9 @@ def _host(options: argparse.Namespace) -> Host:
     if not (user and at and name):
         raise RequestError(f"{options.board}: give USER@HOST, as pi@raspberrypi.local")
     known = options.known_hosts.expanduser()
-    return Host(name, user, read_password(options.password_file), known, options.port)
+    # The robot's own password is no business of another machine.
+    password = read_password(options.password_file, PASSWORD_VARIABLE)
+    return Host(name, user, password, known, options.port, PASSWORD_VARIABLE)
 
 
 def _folder(order: Order, seen: Board) -> str:
@@ -272,7 +218,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("board", metavar="USER@BOARD", help="who logs in where")
     add("--port", type=int, default=22, help="of SSH (22)")
-    add("--password-file", metavar="FILE", help="else USERVLM_ROBOT_PASSWORD, or a key of yours")
+    add("--password-file", metavar="FILE", help=f"else {PASSWORD_VARIABLE}, or a key of yours")
     add(
         "--known-hosts", type=Path, metavar="FILE", default=Path("~/.ssh/known_hosts"),
         help="a machine that is met for the first time is added (~/.ssh/known_hosts)",

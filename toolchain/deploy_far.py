@@ -10,7 +10,7 @@ import hashlib
 import re
 import shlex
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,13 @@ from typing import Final
 import asyncssh
 
 from uservlm.pepper_app.ssh_login import FAILURES, Host, printable, refusals
-from uservlm.runtime.errors import UserVLMError
+from uservlm.runtime.errors import RequestError, UserVLMError
 from uservlm.toolchain import deploy_steps
 from uservlm.toolchain.board import BoardError
 from uservlm.toolchain.deploy_parts import File
-from uservlm.toolchain.deploy_steps import FOREIGN, HELD, OTHERS, Step
+from uservlm.toolchain.deploy_remove import BUSY
+from uservlm.toolchain.deploy_service import FOREIGN
+from uservlm.toolchain.deploy_steps import HELD, OTHERS, Step
 
 LOOK_S: Final = 30.0
 STEP_S: Final = 1800.0
@@ -36,6 +38,7 @@ _MEANING: Final = {
     HELD: "somebody else is deploying to {folder}: wait until they have ended",
     FOREIGN: "the unit uservlm.service there is of another folder: take that away first, with "
     "--to and --remove",
+    BUSY: "programs run from {folder} (processes {said}): end them first; nothing was removed",
 }
 
 
@@ -75,6 +78,7 @@ class Far:
 
         Raises:
             BoardError: it fails, or a file does not arrive as it is here.
+            RequestError: a file here cannot be read.
             RobotError: the connection fails.
         """
         self._say(f"{step.about} …")
@@ -88,10 +92,11 @@ class Far:
             )
         return out
 
-    async def attempt(self, step: Step) -> None:
-        """Do a step where the connection still allows it; its failure is not told."""
+    async def attempt(self, step: Step, seconds: float = LOOK_S) -> str | None:
+        """Do a step where the connection still allows it; None: it does not, or the step fails."""
         with suppress(UserVLMError, *FAILURES):
-            await self._run(step.script, LOOK_S)
+            return self._good(step.about, await self._run(step.script, seconds))
+        return None
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
@@ -99,12 +104,15 @@ class Far:
 
         Raises:
             BoardError: somebody deploys, or the folder is not ours.
+            RobotError: the board does not answer in time.
         """
         command = _sh(deploy_steps.lock(self._folder))
         with refusals(self._host, "ends the connection"):
             holder = await self._connection.create_process(command, encoding=None)
         try:
-            if not await asyncio.wait_for(_says(holder.stdout, b"held"), LOOK_S):
+            with refusals(self._host, f"did not lock {self._folder} within {LOOK_S:g} s"):
+                held = await asyncio.wait_for(_says(holder.stdout, b"held"), LOOK_S)
+            if not held:
                 ended = await holder.wait()
                 self._good("lock", Done(ended.exit_status or 1, "", _text(ended.stderr)))
             yield
@@ -118,26 +126,30 @@ class Far:
         with refusals(self._host, "ends the connection"):
             async with self._connection.create_process(_sh(step.script), encoding=None) as process:
                 sent = asyncio.create_task(self._feed(process, file, at))
+                ended = asyncio.create_task(process.wait())
                 try:
-                    ended = await process.wait()
-                finally:
-                    sent.cancel()
-                    with suppress(asyncio.CancelledError, *FAILURES):
+                    # Whoever reads there waits for ever for what cannot be read here.
+                    await asyncio.wait((sent, ended), return_when=asyncio.FIRST_COMPLETED)
+                    if sent.done() and isinstance(sent.exception(), RequestError):
+                        process.terminate()
                         await sent
-        return _done(ended)
+                    return _done(await ended)
+                finally:
+                    for task in (sent, ended):
+                        task.cancel()
+                        with suppress(asyncio.CancelledError, RequestError, *FAILURES):
+                            await task
 
     async def _feed(self, process: asyncssh.SSHClientProcess[bytes], file: File, at: int) -> None:
         began, told = time.monotonic(), time.monotonic()
         first = at
-        with file.path.open("rb") as opened:
-            opened.seek(at)
-            while chunk := opened.read(CHUNK):
-                process.stdin.write(chunk)
-                await process.stdin.drain()
-                at += len(chunk)
-                if (now := time.monotonic()) > told + PROGRESS_S:
-                    told, rate = now, (at - first) / (now - began)
-                    self._say(f"  {at / file.size:4.0%}, {rate / 1e6:.1f} MB/s")
+        for chunk in _chunks(file.path, at):
+            process.stdin.write(chunk)
+            await process.stdin.drain()
+            at += len(chunk)
+            if (now := time.monotonic()) > told + PROGRESS_S:
+                told, rate = now, (at - first) / (now - began)
+                self._say(f"  {at / file.size:4.0%}, {rate / 1e6:.1f} MB/s")
         process.stdin.write_eof()
 
     async def _offset(self, file: File) -> int:
@@ -169,7 +181,8 @@ class Far:
             return done.out
         meaning = _MEANING.get(done.status)
         if meaning:
-            raise BoardError(f"{self._host.name}: {meaning.format(folder=self._folder)}")
+            told = meaning.format(folder=self._folder, said=printable(done.err.strip()))
+            raise BoardError(f"{self._host.name}: {told}")
         lines = (f"{done.out}\n{done.err}".strip() or "it said nothing").splitlines()
         told = "\n  ".join(printable(line) for line in lines[-TOLD_LINES:])
         raise BoardError(f"{self._host.name}: {about}: failed with {done.status}:\n  {told}")
@@ -191,6 +204,21 @@ async def _says(out: asyncssh.SSHReader[bytes], word: bytes) -> bool:
         if line.strip() == word:
             return True
     return False
+
+
+def _chunks(path: Path, at: int) -> Iterator[bytes]:
+    """Read a file from there on.
+
+    Raises:
+        RequestError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as opened:
+            opened.seek(at)
+            while chunk := opened.read(CHUNK):
+                yield chunk
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}; try again") from error
 
 
 def _begins(path: Path, size: int) -> str:

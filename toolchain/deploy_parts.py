@@ -10,9 +10,10 @@ import gzip
 import hashlib
 import json
 import lzma
+import shlex
 import shutil
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final, cast
 
@@ -25,6 +26,7 @@ from uservlm.toolchain.board import Form
 KEY_DIGITS: Final = 12
 """Of a SHA-256: enough to tell the few parts of one board apart."""
 RUNTIME: Final = "runtime"
+_CHUNK: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class File:
     """There, below its part's folder."""
     sha256: str
     size: int
+    by_hand: str = ""
+    """What a shell here reads it from, where `path` is a passing one."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ def file_of(path: Path, name: str | None = None) -> File:
     return File(path, name or path.name, integrity.digest(path), path.stat().st_size)
 
 
-def runtime_part(archive: Path, target: str, form: Form, scratch: Path) -> Part:
+def runtime_part(
+    archive: Path, target: str, form: Form, scratch: Path, have: frozenset[str] = frozenset()
+) -> Part:
     """Read a runtime's archive, and write it in another form where that is asked for.
 
     Args:
@@ -67,9 +73,10 @@ def runtime_part(archive: Path, target: str, form: Form, scratch: Path) -> Part:
         target: what it must be for.
         form: what the board can open.
         scratch: a folder for the other form.
+        have: keys of the parts that need not travel; such a one has no files.
 
     Raises:
-        RequestError: it is not there, no runtime, or another target's.
+        RequestError: it is not there, no runtime, damaged, or another target's.
     """
     if not archive.is_file():
         raise RequestError(
@@ -81,8 +88,13 @@ def runtime_part(archive: Path, target: str, form: Form, scratch: Path) -> Part:
         raise RequestError(f"{archive} is for {made_for}, and {target} is wanted")
     whole = file_of(archive)
     key = f"{RUNTIME}-{whole.sha256[:KEY_DIGITS]}"
-    travels = whole.path if form == "tar.xz" else _in_form(archive, form, scratch / f"{key}.{form}")
-    return Part(RUNTIME, key, (file_of(travels, f"{key}.{form}"),), size, top)
+    if key in have:
+        return Part(RUNTIME, key, (), size, top)
+    try:
+        travels = _in_form(whole, form, scratch / f"{key}.{form}")
+    except (lzma.LZMAError, EOFError) as error:
+        raise _damaged(archive, error) from error
+    return Part(RUNTIME, key, (travels,), size, top)
 
 
 def bundle_part(folder: Path) -> Part:
@@ -116,16 +128,33 @@ def _contents(archive: Path) -> tuple[str, int, str]:
     except (OSError, EOFError, ValueError, KeyError, AttributeError) as error:
         raise RequestError(f"{archive} is no runtime ({error!r}): make it again") from error
     except (lzma.LZMAError, tarfile.TarError) as error:
-        raise RequestError(f"{archive} is damaged ({error}): make it again") from error
+        raise _damaged(archive, error) from error
     return top, sum(sizes), target
 
 
-def _in_form(archive: Path, form: Form, path: Path) -> Path:
-    """Write an archive again, the same bytes each time: a copy that was cut off can go on."""
-    with lzma.open(archive) as packed, path.open("wb") as file:
-        if form == "tar":
-            shutil.copyfileobj(packed, file)
-        else:
-            with gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped:
-                shutil.copyfileobj(packed, cast("IO[bytes]", zipped))
-    return path
+def _in_form(whole: File, form: Form, path: Path) -> File:
+    """Write an archive again, the same bytes each time: a copy that was cut off can go on.
+
+    All of it is read also where it travels as it is: a damaged one is not copied for minutes.
+
+    Raises:
+        LZMAError, EOFError: it is damaged.
+    """
+    with lzma.open(whole.path) as packed:
+        if form == "tar.xz":
+            while packed.read(_CHUNK):
+                pass
+            return replace(whole, name=path.name)
+        with path.open("wb") as file:
+            if form == "tar":
+                shutil.copyfileobj(packed, file)
+            else:
+                with gzip.GzipFile("", "wb", 6, file, mtime=0) as zipped:
+                    shutil.copyfileobj(packed, cast("IO[bytes]", zipped))
+    again = " | gzip -nc" if form == "tar.gz" else ""
+    by_hand = f"<(xz -dc {shlex.quote(str(whole.path))}{again})"
+    return replace(file_of(path), by_hand=by_hand)
+
+
+def _damaged(archive: Path, error: Exception) -> RequestError:
+    return RequestError(f"{archive} is damaged ({error}): make it again")

@@ -6,11 +6,14 @@ nothing of SSH. `--dry-run` prints exactly these.
     FOLDER/parts/KEY/            a runtime or a bundle, whole
     FOLDER/releases/RELEASE/     runtime -> a part, bundles/NAME -> a part, uservlm
     FOLDER/current               -> releases/RELEASE: the one switch
-    FOLDER/incoming/             what is on its way
+    FOLDER/previous              -> what was current before, until the next deploy
+    FOLDER/incoming/             what is on its way; was, unit: to go back to
     FOLDER/cache, config, data   what the runtime writes
 
 A part and a release appear by a rename and are never changed, so that whatever is cut off leaves
-`current` as it was.
+`current` as it was. Nothing goes that a running program has open, and a brain that nobody starts
+anew goes on with the files of `previous`. The service: `deploy_service.py`; the end:
+`deploy_remove.py`.
 """
 
 from __future__ import annotations
@@ -18,23 +21,35 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from uservlm.toolchain.deploy_parts import KEY_DIGITS, File, Part
-from uservlm.toolchain.deploy_unit import KEPT, UNIT, launcher, owner, unit
+from uservlm.toolchain.deploy_unit import launcher
 
 MARK: Final = ".uservlm-deploy"
 """A file in FOLDER: it is ours, and whoever holds its lock deploys."""
-OTHERS, HELD, FOREIGN = 73, 75, 77
-"""Exit statuses: FOLDER holds other things; somebody deploys; the unit is another's."""
-HEALTH_S: Final = 180
-"""A service may take so long until it answers: a large bundle is read and checked first."""
-_USER: Final = (
-    '[ -n "${XDG_RUNTIME_DIR:-}" ] || export XDG_RUNTIME_DIR="/run/user/$(id -u)"\n'
-    'units="$HOME/.config/systemd/user"\n'
-)
-"""A login by SSH without a session of systemd's does not name its bus."""
+OTHERS, HELD = 73, 75
+"""Exit statuses: FOLDER holds other things; somebody deploys."""
+DEPLOYED: Final = "uservlm: deployed"
+DAMAGED: Final = "uservlm: damaged: "
+"""Lines that a login's greeting does not have."""
+_LET_GO: Final = """let_go() {
+    mine=
+    for link in "$1"/runtime "$1"/bundles/*; do
+        [ -L "$link" ] || continue
+        part=$(readlink "$link"); part=${part##*/}; shared=
+        for other in releases/*/runtime releases/*/bundles/*; do
+            case $other in "$1"/*) continue ;; esac
+            [ ! -L "$other" ] || case $(readlink "$other") in */"$part") shared=yes ;; esac
+        done
+        [ -z "$shared" ] || continue
+        ! grep -qsF " $(pwd -P)/parts/$part/" /proc/[0-9]*/maps || return 0
+        mine="$mine parts/$part"
+    done
+    rm -rf -- "$1" $mine
+}"""
+"""Removes a release and what it alone needs, unless a running program has that open."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ def lock(folder: str) -> str:
 
     The lock ends with the connection, however that ends.
     """
-    return _sh(
+    return sh(
         f"mkdir -p -- {_q(folder)}; cd -- {_q(folder)}",
         f'[ -f {MARK} ] || [ -z "$(ls -A)" ] || exit {OTHERS}',
         f"chmod 700 .; exec 9>> {MARK}; flock -n 9 || exit {HELD}",
@@ -79,18 +94,18 @@ def lock(folder: str) -> str:
 
 def ours(folder: str) -> str:
     """Give the script that prints a word where something is deployed."""
-    return _sh(f"[ ! -f {_q(f'{folder}/{MARK}')} ] || echo deployed")
+    return sh(f"[ ! -f {_q(f'{folder}/{MARK}')} ] || echo {_q(DEPLOYED)}")
 
 
 def there(folder: str, file: str) -> str:
     """Give the script that says how much of a file has come: its bytes and their SHA-256."""
     at = _q(f"{folder}/incoming/{file}")
-    return _sh(f"[ -f {at} ] || exit 0", f"wc -c < {at}; sha256sum < {at}")
+    return sh(f"[ -f {at} ] || exit 0", f"wc -c < {at}; sha256sum < {at}")
 
 
 def drop(folder: str, file: str) -> str:
     """Give the script that takes away what has come of a file."""
-    return _sh(f"rm -f {_q(f'{folder}/incoming/{file}')}")
+    return sh(f"rm -f {_q(f'{folder}/incoming/{file}')}")
 
 
 def bring(folder: str, part: Part) -> list[Step]:
@@ -103,6 +118,38 @@ def bring(folder: str, part: Part) -> list[Step]:
     return [*steps, Step(about, _keep(folder, part, f"incoming/{part.key}"))]
 
 
+def sound(folder: str, parts: Sequence[Part]) -> Step:
+    """Compare what an earlier deploy has left with its SHA-256; a line `DAMAGED` + key for each."""
+    lines = []
+    for part in parts:
+        at = f"parts/{part.key}"
+        told = f"> /dev/null 2>&1 || echo {_q(DAMAGED + part.key)}"
+        if part.top:
+            lines.append(f"{at}/bin/uservlm-check {at} {told}")
+        else:
+            sums = "".join(f"{one.sha256}  {one.name}\n" for one in part.files)
+            lines.append(f"( cd {at} && sha256sum -c ) << 'END' {told}\n{sums}END")
+    return Step("compare what is there already with its SHA-256", sh(f"cd -- {_q(folder)}", *lines))
+
+
+def damaged(said: str) -> frozenset[str]:
+    """Read which parts are not sound."""
+    lines = (line for line in said.splitlines() if line.startswith(DAMAGED))
+    return frozenset(line.removeprefix(DAMAGED) for line in lines)
+
+
+def let_go_previous(folder: str) -> Step:
+    """Make room: take away what the last deploy has replaced."""
+    return Step(
+        "take away what the last deploy has replaced",
+        sh(
+            f"cd -- {_q(folder)}; [ -L previous ] || exit 0",
+            f"{_LET_GO}\nwas=$(readlink previous); rm -f previous",
+            '[ "$was" = "$(readlink current || true)" ] || let_go "$was"',
+        ),
+    )
+
+
 def prepare(release: Release) -> Step:
     """Put a release together, beside what is in use."""
     new, path = "incoming/release", release.path
@@ -112,7 +159,7 @@ def prepare(release: Release) -> Step:
     ]
     return Step(
         f"put {path} together",
-        _sh(
+        sh(
             f"cd -- {_q(release.folder)}; [ ! -d {path} ] || exit 0",
             f"rm -rf {new}; mkdir -p {new}/bundles releases",
             f"ln -s {_q(f'../../parts/{release.runtime.key}')} {new}/runtime",
@@ -131,34 +178,42 @@ def ask(release: Release, picture: File, question: str) -> list[Step]:
     words += ["--image", f"{release.folder}/incoming/{picture.name}", question]
     return [
         _copy(release.folder, picture, picture.name),
-        Step("ask it about a drawn person", _sh(shlex.join(words))),
+        Step("ask it about a drawn person", sh(shlex.join(words))),
     ]
 
 
 def switch(release: Release) -> Step:
-    """Make a release the current one, by one rename."""
-    swap = "import os; os.replace('incoming/current', 'current')"
-    python = f"{release.path}/runtime/bin/python"
+    """Make a release the current one, by one rename, and note what was."""
     return Step(
         "switch to it",
-        _sh(
-            f"cd -- {_q(release.folder)}; rm -f incoming/current",
-            f"ln -s {release.path} incoming/current",
-            f"{python} -c {_q(swap)}",
+        sh(
+            f"cd -- {_q(release.folder)}; rm -f incoming/was incoming/unit",
+            '[ ! -L current ] || ln -s "$(readlink current)" incoming/was',
+            swap(release, release.path),
         ),
     )
 
 
+def swap(release: Release, to: str) -> str:
+    """Give the line that lets `current` point elsewhere; `to` is one word of a shell."""
+    python = f"{release.path}/runtime/bin/python"
+    line = _q("import os; os.replace('incoming/current', 'current')")
+    return f"rm -f incoming/current; ln -s {to} incoming/current; {python} -c {line}"
+
+
 def tidy(release: Release) -> Step:
-    """Take away what is no longer used, and what was on its way."""
-    keys = "|".join(part.key for part in (release.runtime, *release.bundles))
+    """Take away what is no longer used, but what was in use until now, and what was on its way."""
     return Step(
-        "take away what it replaces",
-        _sh(
-            f"cd -- {_q(release.folder)}; rm -rf incoming",
-            f"for one in parts/*; do case ${{one#parts/}} in {keys}) ;; "
-            '*) rm -rf -- "$one" ;; esac; done',
-            f"for one in releases/*; do case $one in {release.path}) ;; "
+        "keep what it replaces as `previous`, and take the rest away",
+        sh(
+            f"cd -- {_q(release.folder)}\n{_LET_GO}\nwas=$(readlink incoming/was || true)",
+            f'[ -z "$was" ] || [ "$was" = {release.path} ] || '
+            '{ rm -f previous; ln -s "$was" previous; }',
+            f'rm -rf incoming; kept=" $(readlink previous || true) {release.path} "',
+            'for one in releases/*; do case $kept in *" $one "*) ;; *) let_go "$one" ;; esac; done',
+            "used=' '; for link in releases/*/runtime releases/*/bundles/*; do",
+            'at=$(readlink "$link" || true); used="$used${at##*/} "; done',
+            'for one in parts/*; do case $used in *" ${one#parts/} "*) ;; '
             '*) rm -rf -- "$one" ;; esac; done',
         ),
     )
@@ -166,94 +221,24 @@ def tidy(release: Release) -> Step:
 
 def clear(folder: str) -> Step:
     """Take away what was half made; copies stay, so that the next deploy goes on with them."""
-    script = _sh(f"cd -- {_q(folder)}; rm -rf incoming/unpacked incoming/release incoming/current")
+    half = " ".join(
+        f"incoming/{name}" for name in ("unpacked", "release", "current", "was", "unit")
+    )
+    script = sh(f"cd -- {_q(folder)}; rm -rf {half}")
     return Step("take away what is half made", script)
-
-
-def serve(release: Release, options: Sequence[str], address: tuple[str, int] | None) -> list[Step]:
-    """Install the unit, start it, and wait until it answers.
-
-    Args:
-        release: what is served: its first bundle.
-        options: of `uservlm serve`.
-        address: where it answers HTTP; None: that cannot be known.
-    """
-    text = unit(release.folder, release.bundles[0].name, options)
-    own = f'! [ -f "$units/{UNIT}" ] || grep -qxF {_q(owner(release.folder))} "$units/{UNIT}"'
-    return [
-        Step(
-            f"write ~/.config/systemd/user/{UNIT}",
-            _sh(
-                f'{_USER}mkdir -p "$units"; {{ {own}; }} || exit {FOREIGN}',
-                f"cat > \"$units/{UNIT}.new\" << 'END'\n{text}END",
-                f'mv "$units/{UNIT}.new" "$units/{UNIT}"',
-                f"systemctl --user daemon-reload; systemctl --user enable {UNIT}",
-            ),
-        ),
-        *restart(release, address),
-    ]
-
-
-def restart(release: Release, address: tuple[str, int] | None) -> list[Step]:
-    """Start the service anew, and wait until it answers."""
-    probe = (
-        "import http.client, sys; c = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), "
-        "timeout=5); c.request('GET', '/healthz'); c.getresponse()"
-    )
-    python = _q(f"{release.folder}/{release.path}/runtime/bin/python")
-    answers = "true"
-    if address:
-        answers = f"{python} -c {_q(probe)} {_q(address[0])} {address[1]} 2> /dev/null"
-    wait = _sh(
-        f"{_USER}left={HEALTH_S // 2}",
-        'while [ "$left" -gt 0 ]; do sleep 2; left=$((left - 1))',
-        f"state=$(systemctl --user is-active {UNIT} || true)",
-        f'case "$(systemctl --user show -p NRestarts --value {UNIT})" in ""|0) ;; '
-        '*) state="ending and started again"; break ;; esac',
-        'case "$state" in active) ! ' + answers + " || exit 0 ;; activating) ;; *) break ;; esac",
-        "done",
-        f'echo "{UNIT} is $state" >&2; journalctl --user -u {UNIT} -n 8 -o cat --no-pager >&2',
-        "exit 1",
-    )
-    return [
-        Step("start it", _sh(f"{_USER}systemctl --user restart {UNIT}")),
-        Step("wait until it answers", wait),
-    ]
-
-
-def remove(folder: str) -> list[Step]:
-    """Take everything away, people who are kept included."""
-    ours = " ".join(("parts", "releases", "current", "incoming", *sorted(KEPT.values())))
-    own = f'[ -f "$units/{UNIT}" ] && grep -qxF {_q(owner(folder))} "$units/{UNIT}"'
-    return [
-        Step(
-            "stop the service and remove it",
-            _sh(
-                f"{_USER}if {own}; then systemctl --user disable --now {UNIT}",
-                f'rm -f "$units/{UNIT}"; systemctl --user daemon-reload; fi',
-            ),
-        ),
-        Step(
-            f"remove {folder}",
-            _sh(
-                f"cd -- {_q(folder)}; rm -rf {ours}; rm -f {MARK}",
-                f"cd; rmdir -- {_q(folder)}",
-            ),
-        ),
-    ]
 
 
 def _copy(folder: str, file: File, name: str) -> Step:
     at = f"incoming/{name}"
     place = at.rpartition("/")[0]
-    script = _sh(
+    script = sh(
         f"cd -- {_q(folder)}; mkdir -p {_q(place)}",
         f"cat >> {_q(at)}; sha256sum < {_q(at)}",
     )
     return Step(
         f"copy {file.name} ({file.size:,} bytes)",
         script,
-        File(file.path, name, file.sha256, file.size),
+        replace(file, name=name),
     )
 
 
@@ -264,14 +249,14 @@ def _unpack(folder: str, part: Part) -> list[Step]:
     return [
         Step(
             "unpack it",
-            _sh(
+            sh(
                 f"cd -- {_q(folder)}; rm -rf incoming/unpacked; mkdir incoming/unpacked",
                 f"{opener} {_q(f'incoming/{name}')} | tar -xof - -C incoming/unpacked",
             ),
         ),
         Step(
             "compare each file with its SHA-256",
-            _sh(f"cd -- {_q(folder)}", f"{_q(inside)}/bin/uservlm-check {_q(inside)}"),
+            sh(f"cd -- {_q(folder)}", f"{_q(inside)}/bin/uservlm-check {_q(inside)}"),
         ),
         Step(f"keep it as {part.key}", _keep(folder, part, inside, f"incoming/{name}")),
     ]
@@ -280,10 +265,11 @@ def _unpack(folder: str, part: Part) -> list[Step]:
 def _keep(folder: str, part: Part, inside: str, done: str = "") -> str:
     at = _q(f"parts/{part.key}")
     lines = [f"cd -- {_q(folder)}; mkdir -p parts; rm -rf {at}; mv {_q(inside)} {at}"]
-    return _sh(*lines, *([f"rm -f {_q(done)}"] if done else []))
+    return sh(*lines, *([f"rm -f {_q(done)}"] if done else []))
 
 
-def _sh(*lines: str) -> str:
+def sh(*lines: str) -> str:
+    """Give a script that ends at the first line that fails."""
     return "\n".join(("set -eu; umask 077", *lines))
 
 

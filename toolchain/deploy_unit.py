@@ -1,12 +1,14 @@
 """The two texts that a deploy writes on a board: what starts `uservlm`, and systemd's unit.
 
-Owns: their form, and how words are quoted in them. Knows nothing of how they come there.
+Owns: their form, how words are quoted in them, and how a unit is read again. Knows nothing of how
+they come there.
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from uservlm.runtime.errors import RequestError
@@ -31,7 +33,9 @@ def launcher(folder: str, release: str) -> str:
     return (
         "#!/bin/sh\n"
         "# Who is kept, the token and notes lie beside the program; others cannot read them.\n"
-        f'{places}export ORT_DISABLE_TELEMETRY=1\numask 077\nexec {program} "$@"\n'
+        "# No variable leads elsewhere: what is removed with the program is all there is.\n"
+        f"unset USERVLM_USERS\n{places}export ORT_DISABLE_TELEMETRY=1\n"
+        f'umask 077\nexec {program} "$@"\n'
     )
 
 
@@ -66,6 +70,36 @@ NoNewPrivileges=yes
 [Install]
 WantedBy=default.target
 """
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What a unit on a board says."""
+
+    folder: str
+    """Of the deploy that wrote it; empty: no deploy did."""
+    bundle: str
+    """The name of the bundle that it serves; empty: it starts something else."""
+    options: tuple[str, ...]
+    """Of `uservlm serve`."""
+
+
+def read_unit(text: str) -> Installed:
+    """Read what `unit` has written; whatever else is there is nobody's."""
+    lines, begins = text.splitlines(), owner("")
+    folder = next((one.removeprefix(begins) for one in lines if one.startswith(begins)), "")
+    command = next((one for one in lines if one.startswith("ExecStart=")), "")
+    try:
+        words = shlex.split(command.removeprefix("ExecStart="))
+    except ValueError:
+        words = []
+    words = [word.replace("%%", "%").replace("$$", "$") for word in words]
+    bundles = f"{folder}/current/bundles/"
+    if words[:2] != [f"{folder}/current/uservlm", "serve"] or not "".join(words[2:3]).startswith(
+        bundles
+    ):
+        return Installed(folder, "", ())
+    return Installed(folder, words[2].removeprefix(bundles), tuple(words[3:]))
 
 
 def quoted(word: str) -> str:
