@@ -42,6 +42,7 @@ robot: bootstrap  ## A whole conversation with a Pepper that is not there
 
 proofs: bootstrap  ## Build a runtime for each other machine, and prove it under emulation (an hour)
 	@$(PY) converters/export.py
+	@$(PY) -m uservlm.models.demo
 	@$(PY) converters/export.py --quant f16 --vision fp32 --vision-gguf f32 --out build/pocket-float
 	@$(PY) toolchain/build.py
 	@$(PY) toolchain/prove.py
