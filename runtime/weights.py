@@ -29,6 +29,8 @@ Value: TypeAlias = "bool | int | float | str | Array"
 
 EMBEDDING_TABLE: Final = "token_embd.weight"
 ARCHITECTURE: Final = "gemma2"
+HEADER_BYTES: Final = 64 << 20
+"""More than any header: with Gemma's 257 216 pieces it is about 7 MB."""
 _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = (2, 3)
 _STRING, _ARRAY = 8, 9
@@ -77,8 +79,11 @@ class Weights:
         self._file = _open(path)
         weakref.finalize(self, os.close, self._file)
         self._table: npt.NDArray[np.uint8] | None = None
-        with closing(_map(self._file, path)) as data:
-            size, cursor = len(data), _Cursor(data, path)
+        size = os.fstat(self._file).st_size
+        # Not the whole file: what is allocated meanwhile would stay in the middle of the addresses,
+        # and on 32 bits leave no room in one piece for a 3B (✔ 1.61 GB of the 1.66 needed).
+        with closing(_map(self._file, path, min(size, HEADER_BYTES))) as data:
+            cursor = _Cursor(data, path)
             self.values, records = _read_header(cursor)
         alignment = self.values.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment <= 0:
@@ -198,7 +203,8 @@ class _Cursor:
         start, end = self.position, self.position + count
         if end > len(self._data):
             raise BundleError(
-                f"{self._path} ends inside its header: it is cut off; export it again"
+                f"{self._path} ends inside its header, or that is longer than "
+                f"{HEADER_BYTES >> 20} MiB: it is cut off; export it again"
             )
         self.position = end
         return start
@@ -214,10 +220,10 @@ class _Cursor:
         return self.take(self.number("<Q")).decode("utf-8")
 
 
-def _map(file: int, path: Path) -> mmap.mmap:
+def _map(file: int, path: Path, count: int = 0) -> mmap.mmap:
     if os.pread(file, len(_MAGIC), 0) != _MAGIC:
         raise BundleError(f"{path} is not a GGUF file; export the bundle again")
-    return _pages_of(file, path)
+    return _pages_of(file, path, count)
 
 
 def _open(path: Path) -> int:
