@@ -158,6 +158,9 @@ def test_it_is_brought_there_tried_replaced_and_taken_away(
     deploy.archive = archives("two")
     out = deploy()
     assert deploy.note() == "two" and "copy vision.onnx" not in out
+    deploy.archive = archives("three").parent / "none.tar.xz"
+    deploy.archive.write_bytes(b"no archive")
+    assert "damaged" in deploy.fails()
     assert (deploy.folder / "previous/runtime/note").read_text() == "one", "until the next deploy"
     assert "everything is gone" in deploy("--remove")
     assert not deploy.folder.exists()
@@ -537,6 +540,10 @@ def test_the_target_is_what_kernel_library_and_shell_agree_on() -> None:
     with pytest.raises(BoardError, match="name it with --target"):
         target_for(mixed)
     assert target_for(mixed, "aarch64").name == "aarch64"
+    assert target_for(naoqi29, "pepper-i686").name == "pepper-i686", "64 bits run 32"
+    for one, name in ((naoqi29, "aarch64"), (head, "x86_64"), (pi, "pepper-i686")):
+        with pytest.raises(BoardError, match=f"runs nothing for {name}"):
+            target_for(one, name)
     with pytest.raises(BoardError, match="32 bits"):
         target_for(replace(pi, bits=32))
     with pytest.raises(BoardError, match="has no cx16, popcnt"):

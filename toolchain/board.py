@@ -55,10 +55,16 @@ say systemd "$(systemctl --user is-system-running 2>/dev/null)"
 say linger "$(loginctl show-user "$(id -un)" -p Linger 2>/dev/null | cut -d= -f2)"
 exit 0
 """
+RUN_BY: Final = {"x86_64": ("x86_64",), "aarch64": ("aarch64",), "i686": ("i686", "x86_64")}
+"""Kernels, by `uname -m`, that run a target's programs."""
 
 
 class BoardError(UserVLMError):
     """The board is not one that a runtime is made for, or lacks what a deploy needs."""
+
+
+class RoomError(BoardError):
+    """What is to be brought does not fit."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +170,12 @@ def target_for(board: Board, given: str = "auto") -> Target:
         BoardError: none fits, or the processor lacks instructions.
     """
     target = named(given) if given != "auto" else _found(board)
+    machine = _machine(board)
+    if machine and machine not in RUN_BY[target.machine]:
+        raise BoardError(
+            f"its kernel says {board.machine}, which runs nothing for {target.name}: leave "
+            "--target out, or name another machine"
+        )
     needed = {"x86_64": X86_64_V2, "pepper-i686": SILVERMONT}.get(target.name, frozenset())
     missing = sorted(needed - board.flags) if board.flags else []
     if missing:
@@ -208,8 +220,7 @@ def _found(board: Board) -> Target:
         ("aarch64", 64, "aarch64"): "aarch64",
         ("i686", 32, "x86"): "pepper-i686",
     }
-    machine = "i686" if board.machine in ("i386", "i486", "i586", "i686") else board.machine
-    name = kinds.get((machine, board.elf_bits, board.elf_machine))
+    name = kinds.get((_machine(board), board.elf_bits, board.elf_machine))
     if name is not None and board.bits in (0, board.elf_bits):
         return TARGETS[name]
     raise BoardError(
@@ -217,6 +228,11 @@ def _found(board: Board) -> Target:
         f"/bin/sh is {board.elf_bits}-bit {board.elf_machine}: no runtime is made for that. If you "
         f"know that its kernel runs one of {', '.join(TARGETS)}, name it with --target"
     )
+
+
+def _machine(board: Board) -> str:
+    """Name the kernel's processor as targets do."""
+    return "i686" if board.machine in ("i386", "i486", "i586", "i686") else board.machine
 
 
 def _bytes(text: str) -> bytes:

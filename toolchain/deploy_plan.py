@@ -18,7 +18,7 @@ from uservlm.runtime.bundle import open_bundle
 from uservlm.runtime.errors import RequestError
 from uservlm.runtime.vision_figures import VISION_FILES
 from uservlm.toolchain import deploy_service, deploy_steps
-from uservlm.toolchain.board import Board, BoardError, form_for, target_for
+from uservlm.toolchain.board import Board, BoardError, RoomError, form_for, target_for
 from uservlm.toolchain.deploy_parts import Part, bundle_part, file_of, runtime_part
 from uservlm.toolchain.deploy_steps import Release, Step
 from uservlm.toolchain.deploy_unit import UNIT, Installed, read_unit
@@ -56,8 +56,6 @@ class Plan:
     """All steps for one board, in order."""
 
     release: Release
-    room: Step
-    """Before the board is looked at."""
     sound: Step | None
     """Says which parts that are there already are damaged: a plan without them is needed."""
     bring: tuple[Step, ...]
@@ -75,7 +73,7 @@ class Plan:
     @property
     def steps(self) -> tuple[Step, ...]:
         """All of them, where none fails."""
-        first = (self.room, self.sound) if self.sound else (self.room,)
+        first = (self.sound,) if self.sound else ()
         return (*first, *self.bring, *self.ask, *self.finish, self.tidy)
 
 
@@ -91,6 +89,7 @@ def make_plan(order: Order, seen: Board, folder: str, scratch: Path) -> Plan:
     Raises:
         RequestError: something that is named is not there.
         BundleError: a bundle is not whole.
+        RoomError: there is too little room.
         BoardError: the board cannot do it.
     """
     check_folder(folder, seen)
@@ -109,7 +108,6 @@ def make_plan(order: Order, seen: Board, folder: str, scratch: Path) -> Plan:
     picture = _drawn(scratch)
     return Plan(
         release,
-        deploy_steps.let_go_previous(folder),
         deploy_steps.sound(folder, there) if there else None,
         (
             *(step for part in missing for step in deploy_steps.bring(folder, part)),
@@ -265,7 +263,7 @@ def _check_room(seen: Board, missing: list[Part]) -> None:
     travels = sum(file.size for part in missing if part.top for file in part.files)
     needed = travels + sum(part.size for part in missing) + SPARE_BYTES
     if seen.free and missing and seen.free < needed:
-        raise BoardError(
+        raise RoomError(
             f"{needed / 1e6:,.0f} MB are needed there and {seen.free / 1e6:,.0f} MB are free: "
             "name a folder on another disk with --to, or make room"
         )

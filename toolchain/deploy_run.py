@@ -29,11 +29,8 @@ async def bring(far: Far, order: Order, folder: str, say: Say) -> None:
         UserVLMError: one fails; what is half made is taken away again.
     """
     async with far.alone():
-        await far.do(deploy_steps.let_go_previous(folder))
-        seen = board.read_board(await far.look(board.look(folder)))
         with TemporaryDirectory() as scratch:
-            # Large files are read here; meanwhile the connection is kept alive.
-            plan = await asyncio.to_thread(make_plan, order, seen, folder, Path(scratch))
+            seen, plan = await _planned(far, order, folder, Path(scratch))
             if plan.sound and (damaged := deploy_steps.damaged(await far.do(plan.sound))):
                 say(f"  damaged there, and brought again: {', '.join(sorted(damaged))}")
                 seen = replace(seen, parts=seen.parts - damaged)
@@ -54,6 +51,22 @@ async def bring(far: Far, order: Order, folder: str, say: Say) -> None:
             finally:
                 if not whole:
                     await far.attempt(deploy_steps.clear(folder))
+
+
+async def _planned(far: Far, order: Order, folder: str, scratch: Path) -> tuple[board.Board, Plan]:
+    """Look and plan; what the last deploy has replaced goes only where its room is needed.
+
+    Raises:
+        UserVLMError: it cannot be done; nothing has changed there, but for that room.
+    """
+    seen = board.read_board(await far.look(board.look(folder)))
+    # Large files are read here; meanwhile the connection is kept alive.
+    try:
+        return seen, await asyncio.to_thread(make_plan, order, seen, folder, scratch)
+    except board.RoomError:
+        await far.do(deploy_steps.let_go_previous(folder))
+    seen = board.read_board(await far.look(board.look(folder)))
+    return seen, await asyncio.to_thread(make_plan, order, seen, folder, scratch)
 
 
 async def _finish(far: Far, plan: Plan) -> None:
