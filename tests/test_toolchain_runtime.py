@@ -382,3 +382,19 @@ def test_a_copyright_file_may_be_another_package_s(tmp_path: Path) -> None:
     roots = {name: tmp_path / name for name in ("base", "one", "two")}
     found = {licences.copyright_file(name, roots) for name in roots}
     assert found == {tmp_path / "base/usr/share/doc/base/copyright"}
+
+
+def test_a_record_of_an_archive_is_no_change_to_what_the_next_is_built_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@here")
+    (tmp_path / "code.py").write_text("one")
+    for command in (("init", "-q"), ("add", "."), ("commit", "-qm", "one")):
+        subprocess.run([*git, *command], check=True)
+    name = provenance.commit(tmp_path).name
+    (tmp_path / "toolchain/proofs").mkdir(parents=True)
+    (tmp_path / "toolchain/proofs/x86_64.json").write_text("{}")
+    assert provenance.commit(tmp_path).name == name
+    (tmp_path / "code.py").write_text("two")
+    assert provenance.commit(tmp_path).name == f"{name}+changes"

@@ -44,6 +44,10 @@ class Origin:
         return f"{self.kind}:{self.name}={self.version}"
 
 
+NOT_INSIDE: Final = ":!toolchain/proofs"
+"""Left out where git is asked whether the tree has changes."""
+
+
 @dataclass(frozen=True)
 class Commit:
     """What the tree was at when a runtime was built."""
@@ -60,7 +64,8 @@ def commit(root: Path = ROOT) -> Commit:
     given = os.environ.get("SOURCE_DATE_EPOCH")
     try:
         told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        status = ("git", "-C", str(root), "status", "--porcelain")
+        # What was found out about an archive before, and written down, is in none.
+        status = ("git", "-C", str(root), "status", "--porcelain", "--", ".", NOT_INSIDE)
         changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):  # no git, or an export of the tree
         return Commit("unknown", int(given or 0))
