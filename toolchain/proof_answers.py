@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-from uservlm.models.demo import USERS
+from uservlm.models import demo
 from uservlm.models.drawing import render
 from uservlm.runtime.vision_figures import VisionKind
 from uservlm.toolchain import integrity
@@ -39,15 +39,7 @@ from uservlm.toolchain.proof_world import (
     last_words,
 )
 
-QUESTIONS: Final = (
-    "How do I make a video call?",
-    "How do I feel?",
-    "What am I wearing?",
-    "I forgot my password.",
-    "How do I book a doctor?",
-    "Am I alone?",
-    "How many legs has a spider?",
-)
+QUESTIONS: Final = (demo.QUESTIONS[0], *demo.MORE)
 ATTENTIONS: Final = ("exact", "resident")
 PEOPLE_FOLDER: Final = f"{HOME}/people"
 Case = dict[str, str]
@@ -191,7 +183,7 @@ def is_drawn(picture: Path, name: str) -> bool:
 
     Only such a face may be kept: it is nobody's, so nobody had to agree.
     """
-    drawn = {name.lower(): scene for name, scene in USERS.items()}
+    drawn = {name.lower(): scene for name, scene in demo.USERS.items()}
     if name not in drawn:
         return False
     with Image.open(picture) as opened:

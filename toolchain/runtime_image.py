@@ -17,6 +17,7 @@ from uservlm.runtime.durable import locked
 from uservlm.toolchain import archive, debian, integrity, launcher, licences, provenance
 from uservlm.toolchain import python_packages as python
 from uservlm.toolchain import runtime_tree as tree_of
+from uservlm.toolchain.compile import CACHE
 from uservlm.toolchain.debian import UnavailableError
 from uservlm.toolchain.debian_parts import (
     MODULES,
@@ -30,7 +31,6 @@ from uservlm.toolchain.runtime_tree import Tree, empty
 from uservlm.toolchain.targets import TARGETS, Target
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-CACHE: Final = ROOT / ".cache/toolchain"
 TREES: Final = ROOT / "build/runtime"
 """Where the newest of each target lies unpacked."""
 OPENED: Final = ("libgcc_s.so.1",)
