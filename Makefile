@@ -20,7 +20,7 @@ unexport PYTHONPATH
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1 -/p' $(firstword $(MAKEFILE_LIST))
 
-bootstrap:  ## Make .venv with everything pinned (the first time: about 8 minutes on 2 cores)
+bootstrap:  ## Make .venv with everything pinned (the first time: about 5 minutes on 2 cores)
 	@command -v "$(or $(PYTHON),python3)" >/dev/null || { \
 		echo "no $(or $(PYTHON),python3) here; install Python 3.10, 3.11 or 3.12" >&2; exit 1; }
 	@"$(or $(PYTHON),python3)" toolchain/bootstrap.py

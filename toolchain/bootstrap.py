@@ -48,6 +48,10 @@ FIXES = os.path.join(ROOT, "toolchain", "llama_cpp_fixes.h")
 """Read before every C++ file of llama.cpp; the file says why (docs/decisions/0003)."""
 PATCHES = os.path.join(ROOT, "toolchain", "patches")
 """Changes of llama.cpp's own files."""
+HERE = os.path.join(PATCHES, "here")
+"""Changes for the build for this very processor alone; `targets/` are the others' (0017)."""
+CMAKE_ARGS = "-DLLAVA_BUILD=OFF"
+"""libmtmd, which knows no PaliGemma, is as much to compile again."""
 CXXFLAGS = "-include {} -fno-math-errno -fno-trapping-math".format(os.path.basename(FIXES))
 """With the fixes; the two others let loops over tanhf become vector code."""
 
@@ -211,7 +215,7 @@ def check_compilers():
         if sys.platform != "darwin":
             remedy = "sudo apt install build-essential (or your system's gcc and g++)"
         raise Refusal("no {} compiler, and llama.cpp is built here; {}".format(language, remedy))
-    if patches() and not which("patch"):
+    if changes() and not which("patch"):
         raise Refusal("no `patch` program, and llama.cpp is patched here; sudo apt install patch")
 
 
@@ -308,7 +312,7 @@ def compiled():
     # type: () -> str
     """Describe how llama.cpp is compiled, in no words that change with the place of this tree."""
     settings = compiler_settings(dict(os.environ))
-    texts = [read(path).decode("utf-8") for path in [FIXES] + patches()]
+    texts = [read(path).decode("utf-8") for path in [FIXES] + changes()]
     return "\n".join([settings["CMAKE_ARGS"], settings["CXXFLAGS"]] + texts)
 
 
@@ -317,7 +321,9 @@ def compiler_settings(environment):
     """Return how llama.cpp is compiled: the user's own settings and ours, but for the paths."""
     given = environment.get("CXXFLAGS", "")
     flags = given if CXXFLAGS in given else (CXXFLAGS + " " + given).strip()
-    return {"CMAKE_ARGS": environment.get("CMAKE_ARGS", ""), "CXXFLAGS": flags}
+    asked = environment.get("CMAKE_ARGS", "")
+    options = asked if CMAKE_ARGS in asked else (CMAKE_ARGS + " " + asked).strip()
+    return {"CMAKE_ARGS": options, "CXXFLAGS": flags}
 
 
 def llama_wheel():
@@ -337,7 +343,7 @@ def build_llama():
         say("llama-cpp-python {}: reusing {}".format(version, os.path.relpath(folder, ROOT)))
         return wheel
     say("llama-cpp-python {} is compiled for this processor, once:".format(version))
-    say("5 to 7 minutes on 2 cores, log in {}".format(os.path.relpath(LOGS, ROOT)))
+    say("2 to 3 minutes on 2 cores, log in {}".format(os.path.relpath(LOGS, ROOT)))
     made = os.path.join(SCRATCH, "wheel")
     # -v puts the compiler's own steps into the log, from which the progress is read.
     pip(
@@ -353,7 +359,7 @@ def patched_source(version):
     # type: (str) -> str
     """Fetch llama-cpp-python's source, change what our patches change, and return its folder."""
     archive = source_archive(version, os.path.join(SCRATCH, "archive"), SCRATCH)
-    return unpacked_source(archive, os.path.join(SCRATCH, "source"), patches())
+    return unpacked_source(archive, os.path.join(SCRATCH, "source"), changes())
 
 
 def source_archive(version, folder, scratch):
@@ -379,6 +385,12 @@ def unpacked_source(archive, folder, changes):
         command = ["patch", "--forward", "--strip=1", "--directory", place, "--input", path]
         run(os.path.basename(path), command, dict(os.environ))
     return source
+
+
+def changes():
+    # type: () -> list[str]
+    """List what is changed for the build for this very processor, in order."""
+    return patches() + patches(HERE)
 
 
 def patches(folder=PATCHES):
