@@ -7,6 +7,7 @@ endif
 PY := .venv/bin/python
 PACKAGES := runtime converters models pepper_app bench toolchain
 NAMESPACE := build/namespace/uservlm
+PROVEN := build/proven
 
 # Set here for every command: onnxruntime must not phone home, nor leave files in $HOME.
 export ORT_DISABLE_TELEMETRY := 1
@@ -15,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 unexport PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help bootstrap demo package proofs robot test bench check clean
+.PHONY: help bootstrap demo package proofs runtimes prove robot test bench check clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*##/\1 -/p' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +48,19 @@ proofs: bootstrap  ## Build a runtime for each other machine, and prove it under
 	@$(PY) toolchain/build.py
 	@$(PY) toolchain/prove.py
 	@$(PY) toolchain/prove.py --readme
+
+runtimes: bootstrap  ## The runtimes that CI proves, and what they are asked with
+	@$(PY) converters/export.py --out $(PROVEN)/pocket
+	@$(PY) converters/export.py --quant f16 --vision fp32 --vision-gguf f32 --out $(PROVEN)/float
+	@$(PY) -m uservlm.models.demo $(PROVEN)/pocket >$(PROVEN)/demo.txt
+	@$(PY) toolchain/build.py pepper-i686 --out $(PROVEN)
+	@$(PY) toolchain/build.py x86_64 --variants sse42,haswell --out $(PROVEN)
+
+prove: PROVE = $(PY) toolchain/prove.py --bundle $(PROVEN)/pocket --float-bundle $(PROVEN)/float \
+	--pictures $(PROVEN) --records $(PROVEN)/records
+prove: runtimes  ## Prove x86_64 with two variants, and one answer on pepper-i686: as CI does
+	@$(PROVE) pepper-i686 --questions 1 --quick --runtime $(PROVEN)/uservlm-runtime-pepper-i686.tar.xz
+	@$(PROVE) x86_64 --runtime $(PROVEN)/uservlm-runtime-x86_64.tar.xz
 
 bench: export HF_HUB_OFFLINE := 1
 bench: bootstrap  ## Measure the pocket model and its peers; the page is build/bench/report.html

@@ -143,10 +143,15 @@ class _Trust(asyncssh.SSHClient):
         if self._trouble:
             return self._trouble
         if isinstance(error, asyncssh.PermissionDenied):
-            given = "refuses the password of" if self._host.password else "wants a password of"
+            user = self._host.user
+            given = (
+                f"refuses the password of {user}"
+                if self._host.password
+                else f"takes no key of yours for {user}, and no password was given"
+            )
             return (
-                f"{given} {self._host.user}: set {self._host.variable}, or name its file with "
-                "--password-file; or bring a key of yours there with ssh-copy-id"
+                f"{given}: set {self._host.variable}, or name its file with --password-file; or "
+                "bring a key of yours there with ssh-copy-id"
             )
         return f"takes no SSH connection at port {self._host.port}: {why(error)}"
 

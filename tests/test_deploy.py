@@ -179,7 +179,9 @@ def test_a_wrong_or_missing_password_is_told(
     assert wrong.startswith("127.0.0.1 refuses the password of nao: set USERVLM_ROBOT_PASSWORD")
     monkeypatch.delenv("USERVLM_ROBOT_PASSWORD", raising=False)
     missing = deploy.fails(password=None)
-    assert missing.startswith("127.0.0.1 wants a password of nao: set USERVLM_ROBOT_PASSWORD, or")
+    assert missing.startswith(
+        "127.0.0.1 takes no key of yours for nao, and no password was given: set "
+    )
     monkeypatch.setenv("USERVLM_ROBOT_PASSWORD", PASSWORD)
     assert deploy(password=None).status == 0
 

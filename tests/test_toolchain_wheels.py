@@ -189,6 +189,21 @@ def test_another_compiler_is_another_build(tmp_path: Path, monkeypatch: pytest.M
         plan_for(TARGETS["x86_64"], "zig")
 
 
+def test_fewer_variants_are_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CI compiles those that it can run; what is shipped has all of them."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    compiler = tmp_path / "x86_64-linux-gnu-gcc"
+    compiler.write_text("#!/bin/sh\necho gcc 12.2.0\n")
+    compiler.chmod(0o755)
+    whole = plan_for(TARGETS["x86_64"])
+    few = plan_for(TARGETS["x86_64"], only=("sse42", "haswell"))
+    assert few.key() != whole.key()
+    assert "GGML_CPU_VARIANTS=sse42;haswell" in few.options
+    assert not any(option.startswith("GGML_CPU_VARIANTS") for option in whole.options)
+    with pytest.raises(bootstrap.Refusal, match="leave out --variants sse42"):
+        plan_for(TARGETS["pepper-i686"], only=("sse42",))
+
+
 def test_a_missing_compiler_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(bootstrap.Refusal, match="sudo apt install g\\+\\+-aarch64-linux-gnu"):

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given.out.mkdir(parents=True, exist_ok=True)
         for target in (TARGETS[name] for name in given.targets or TARGETS):
-            wheel = wheel_for(target)
+            wheel = wheel_for(target, only=given.variants)
             if given.wheel_only:
                 made = Path(shutil.copy(wheel, given.out))
             else:
@@ -72,12 +72,17 @@ def _teller(name: str) -> Callable[[str], None]:
     return tell
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
 def _parser(targets: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python toolchain/build.py", description=main.__doc__)
     add = parser.add_argument
     add("targets", nargs="*", metavar="TARGET", help=f"{', '.join(targets)}; default: all")
     add("--list", action="store_true", help="name the targets, and stop")
     add("--wheel-only", action="store_true", help="llama-cpp-python's wheel, and nothing else")
+    add("--variants", type=_names, default=(), metavar="NAME,…", help="of ggml's, not all of them")
     add("--out", type=Path, default=DIST, metavar="DIR", help="default: dist")
     add("--refresh", action="store_true", help="ask Debian's servers again for newer packages")
     return parser

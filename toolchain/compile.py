@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,8 @@ class Plan:
 
     target: Target
     compiler: Compiler
+    only: tuple[str, ...] = ()
+    """Of ggml's variants, by their names; none: all of them."""
 
     @property
     def toolchain(self) -> Path:
@@ -67,7 +69,10 @@ class Plan:
     def options(self) -> tuple[str, ...]:
         """CMake's variables, without a path that changes with the place of this tree."""
         openmp = f"GGML_OPENMP={'ON' if self.openmp else 'OFF'}"
-        return (*OPTIONS, openmp, *(VARIANTS if self.variants else self.target.options))
+        if not self.variants:
+            return (*OPTIONS, openmp, *self.target.options)
+        chosen = (f"GGML_CPU_VARIANTS={';'.join(self.only)}",) if self.only else ()
+        return (*OPTIONS, openmp, *VARIANTS, *chosen)
 
     def key(self) -> str:
         """Name the build by everything that goes into it.
@@ -90,13 +95,22 @@ class Plan:
         return (_answer(f"{self.target.machine}-linux-gnu-gcc", "--version"),)
 
 
-def plan_for(target: Target, compiler: Compiler | None = None) -> Plan:
+def plan_for(target: Target, compiler: Compiler | None = None, only: Sequence[str] = ()) -> Plan:
     """Give the plan with the target's own compiler, or with another.
 
+    Args:
+        target: one of `TARGETS`.
+        compiler: None for the target's own.
+        only: variants of ggml's CPU backend, by the names in its file names; none: all of them.
+
     Raises:
-        Refusal: that one is not for this target.
+        Refusal: that compiler is not for this target, or the target has no variants.
     """
-    plan = Plan(target, compiler or target.compiler)
+    plan = Plan(target, compiler or target.compiler, tuple(only))
+    if only and not plan.variants:
+        raise bootstrap.Refusal(
+            f"{target.name} is built for one processor: leave out --variants {','.join(only)}"
+        )
     if not plan.toolchain.is_file():
         raise bootstrap.Refusal(
             f"nothing here compiles for {target.name} with {plan.compiler}; leave --compiler out"
@@ -183,6 +197,10 @@ def _kept(plan: Plan, source: Path, build: Path, made: Path) -> Path:
     licences.mkdir()
     for library in sorted((build / "bin").glob("lib*.so")):
         shutil.copy(library, libraries)
+    if missing := [
+        name for name in plan.only if not (libraries / f"libggml-cpu-{name}.so").exists()
+    ]:
+        raise bootstrap.Refusal(f"ggml has no variant {', '.join(missing)} for {plan.target.name}")
     shutil.copy(source / "PKG-INFO", made)
     shutil.copy(source / "LICENSE.md", licences / "llama-cpp-python.md")
     shutil.copy(source / "vendor/llama.cpp/LICENSE", licences / "llama.cpp.txt")

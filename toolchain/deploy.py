@@ -104,19 +104,23 @@ def _steps(order: Order, seen: Board, folder: str) -> Sequence[Step]:
 
 def _show(host: Host, steps: Sequence[Step]) -> None:
     """Print every step as somebody would do it by hand."""
-    where = f"-p {host.port} " if host.port != 22 else ""
     for number, step in enumerate(steps, 1):
         sends = step.sends
         source = f" < {sends.by_hand or shlex.quote(str(sends.path))}" if sends else ""
         _say(f"\n# {number}. {step.about}")
-        _say(f"ssh {where}{host.user}@{host.name} {shlex.quote(step.script)}{source}")
+        _say(f"{_ssh(host)} {shlex.quote(step.script)}{source}")
+
+
+def _ssh(host: Host) -> str:
+    """Give the start of a command line by which a person gets there."""
+    port = f"-p {host.port} " if host.port != 22 else ""
+    return f"ssh {port}{host.user}@{host.name}"
 
 
 def _tell(host: Host, order: Order, seen: Board, folder: str) -> None:
     """Say where it is and how it is started."""
-    program = f"{folder}/current/uservlm"
-    bundle = f"{folder}/current/bundles/{order.bundles[0].resolve().name}"
-    where = f"{host.user}@{host.name}"
+    program = shlex.quote(f"{folder}/current/uservlm")
+    bundle = shlex.quote(f"{folder}/current/bundles/{order.bundles[0].resolve().name}")
     _say(f"\nit is in {folder}/current on {host.name}:")
     _say(f'  {program} ask {bundle} --image FACE.png "How do I feel?"')
     _say(f"  {program} serve {bundle}")
@@ -124,7 +128,7 @@ def _tell(host: Host, order: Order, seen: Board, folder: str) -> None:
     if order.serve is None:
         return
     _say(f"it serves there ({shlex.join(order.serve) or '127.0.0.1 only'}):")
-    _say(f"  ssh {where} systemctl --user status uservlm")
+    _say(f"  {_ssh(host)} systemctl --user status uservlm")
     _say(f"  a token, where it asks for one, is in {folder}/config/uservlm/token on the board")
     if not seen.linger:
         _say(

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from email.parser import BytesHeaderParser
 from pathlib import Path
 from typing import Final, get_args
@@ -30,7 +31,7 @@ DATE: Final = (1980, 1, 1, 0, 0, 0)
 """Of every member: the earliest a zip file can say."""
 
 
-def wheel_for(target: Target, compiler: Compiler | None = None) -> Path:
+def wheel_for(target: Target, compiler: Compiler | None = None, only: Sequence[str] = ()) -> Path:
     """Give the wheel of llama-cpp-python for a target, built first where the cache has none.
 
     Progress goes to stderr, some minutes of it where llama.cpp is compiled.
@@ -38,11 +39,12 @@ def wheel_for(target: Target, compiler: Compiler | None = None) -> Path:
     Args:
         target: one of `TARGETS`.
         compiler: another than the target's own.
+        only: of ggml's variants, by name; none: all of them.
 
     Raises:
         Refusal: a tool is missing, or the build failed; the message is one line with the way out.
     """
-    folder = compiled(plan_for(target, compiler))
+    folder = compiled(plan_for(target, compiler, only))
     wheels = folder.with_name(f"{folder.name}.wheel")
     wheels.mkdir(exist_ok=True)
     return write_wheel(folder, target.machine, wheels)
