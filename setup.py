@@ -15,6 +15,7 @@ PACKAGES = {
     "uservlm.pepper_app": "pepper_app",
     "uservlm.pepper_app.project.onboard": "pepper_app/project/onboard",
     "uservlm.bench": "bench",
+    "uservlm.bench.audit": "bench/audit",
     "uservlm.toolchain": "toolchain",
 }
 
@@ -56,7 +57,11 @@ PEPPER = [
     *SERVE,
 ]
 SPEECH = ["sherpa-onnx>=2.0", *SERVE]
-BENCH = ["jinja2>=3.1", "matplotlib>=3.10", *CONVERT]
+# Sets of pictures and texts as Hugging Face has them: Parquet. A wheel of 55 MB, so not in CONVERT.
+DATA = ["pyarrow>=17"]
+# torchmetrics: ROUGE and BERTScore, and the one of both that is kept; rouge-score and bert-score
+# had their last releases in 2022 and 2023.
+BENCH = ["jinja2>=3.1", "matplotlib>=3.10", "torchmetrics>=1.8", *CONVERT, *DATA]
 DEV = [
     "auditwheel>=6.4",
     "build>=1.2",
@@ -89,6 +94,7 @@ setup(
     package_dir=PACKAGES,
     package_data={
         "uservlm.bench": ["published/*.json", "peers/*.txt", "measured/*.json", "templates/*"],
+        "uservlm.bench.audit": ["*.toml", "templates/*"],
         "uservlm.runtime.server": ["page/*"],
         "uservlm.pepper_app": [
             "scenarios/*.toml",
@@ -105,6 +111,7 @@ setup(
     extras_require={
         "bench": BENCH,
         "convert": CONVERT,
+        "data": [*DATA, *DRAWING],
         "dev": DEV,
         "draw": DRAWING,
         "pepper": PEPPER,

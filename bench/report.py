@@ -20,7 +20,7 @@ from uservlm.bench.results import Measured, Missing, Results
 from uservlm.bench.tables import Group, Matrix, counted, fitted, groups, matrices, slowdowns
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 PAGE: Final = "report.html"
@@ -127,16 +127,20 @@ def render(results: Results, drawn: Mapping[Chart, str]) -> str:
         drawn: SVG text of each figure.
     """
     found = [name for name in HEADINGS if getattr(results, name) is not None]
-    return _template().render(
-        results=results,
-        proves=weights(results.subject.weights),
-        facts=facts(results),
-        said=sentences(results),
-        sections=[_section(results, name, drawn) for name in found],
-        counts=[counted(one) for one in results.flops.counts] if results.flops else [],
-        curves=[fitted(one) for one in results.growth or ()],
-        missing=[(wording.side(one.what), one.why) for one in _missing(results)],
-        words=wording,
+    return (
+        environment()
+        .get_template("report.html.jinja")
+        .render(
+            results=results,
+            proves=weights(results.subject.weights),
+            facts=facts(results),
+            said=sentences(results),
+            sections=[_section(results, name, drawn) for name in found],
+            counts=[counted(one) for one in results.flops.counts] if results.flops else [],
+            curves=[fitted(one) for one in results.growth or ()],
+            missing=[(wording.side(one.what), one.why) for one in _missing(results)],
+            words=wording,
+        )
     )
 
 
@@ -161,7 +165,8 @@ def facts(results: Results) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def _template() -> Template:
+def environment() -> Environment:
+    """Give what turns the files of `templates/` into pages."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
@@ -170,7 +175,7 @@ def _template() -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    ).get_template("report.html.jinja")
+    )
 
 
 def _section(results: Results, name: str, drawn: Mapping[Chart, str]) -> Section:

@@ -6,7 +6,9 @@ weights as shipped (bfloat16), and are never typed in by hand.
 
 from __future__ import annotations
 
+import re
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -96,7 +98,7 @@ def write_checkpoint(
     ).save_pretrained(POCKET)
     for file in tokenizer_folder.iterdir():
         shutil.copy(file, POCKET / file.name)
-    _write_adapter(adapter, POCKET / "adapter")
+    write_adapter(adapter, POCKET / "adapter")
     shipped = PaliGemmaForConditionalGeneration.from_pretrained(
         POCKET, dtype=torch.float32, attn_implementation="eager"
     ).eval()
@@ -115,12 +117,37 @@ def write_checkpoint(
 
 def write_mask_section(text: str) -> None:
     """Put newly measured figures of the two masks into the card; all else in it stays."""
-    card = POCKET / "README.md"
-    before = card.read_text(encoding="utf-8").partition(HEADING)[0].rstrip()
-    card.write_text(f"{before}\n\n{text}", encoding="utf-8")
+    write_section(POCKET / "README.md", HEADING, text)
 
 
-def _write_adapter(source: Path, target: Path) -> None:
+def write_section(card: Path, heading: str, text: str) -> None:
+    """Put a section into a card, where it stood or at the end; all else in the card stays.
+
+    Args:
+        card: a file in Markdown.
+        heading: the section's first line, of level 2.
+        text: the whole section, heading included.
+    """
+    parts = re.split(r"^(?=## )", card.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    places = [at for at, part in enumerate(parts) if part.startswith(f"{heading}\n")]
+    if places:
+        parts[places[0]] = text
+    else:
+        parts.append(text)
+    card.write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+
+
+def save_adapter(wrapped: Any, out: Path) -> None:
+    """Put the LoRA of a PeftModel at `out`, in bfloat16; it appears there when it is whole."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".adapter-") as folder:
+        wrapped.save_pretrained(Path(folder, "trained"))
+        write_adapter(Path(folder, "trained"), Path(folder, "rounded"))
+        Path(folder, "rounded").rename(out)
+
+
+def write_adapter(source: Path, target: Path) -> None:
+    """Copy a LoRA into a new folder, its weights rounded to bfloat16."""
     target.mkdir()
     weights = {
         n: t.to(torch.bfloat16) for n, t in load_file(source / "adapter_model.safetensors").items()

@@ -1,9 +1,10 @@
 """Write the drawn world out as a dataset: `python -m uservlm.models.dataset FOLDER`.
 
-Owns: the files. `images/` holds PNG photographs, `dialogues.jsonl` one dialogue a line with the
-fields of User-VLM's own instruction set (`image`, `question`, `answer`) and beside them what the
-answer depends on and the annotation of the picture. The annotation names apparent age group,
-expression and relation to others in view, never skin tone.
+Owns: the command and the files of our own form. `images/` holds PNG photographs, `dialogues.jsonl`
+one dialogue a line with the fields of User-VLM's own instruction set (`image`, `question`,
+`answer`) and beside them what the answer depends on and the annotation of the picture. The
+annotation names apparent age group, expression and relation to others in view, never skin tone.
+`--form` writes the same people as ACIDE's sets are (`acide_write.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from uservlm.models.acide_write import FORMS, Drawn, write_form
 from uservlm.models.dialogues import describe, sample_dialogue
+from uservlm.models.errors import DataError, FormError
 from uservlm.models.knowledge import Split
 from uservlm.models.people import Scene
 from uservlm.models.pictures import picture_at, scene_at
@@ -66,22 +69,53 @@ def write_dataset(folder: Path, seed: int, people: int, questions: int, split: S
             stream.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write a set as the arguments say."""
-    parser = argparse.ArgumentParser(prog="uservlm.models.dataset", description=main.__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", type=int, default=2, help="1 is the training set, 2 the held-out")
-    parser.add_argument("--people", type=int, default=100)
-    parser.add_argument("--questions", type=int, default=5, help="dialogues for each picture")
-    parser.add_argument("--split", choices=("train", "held_out"), default="held_out")
-    given = parser.parse_args()
+    given = _parser().parse_args(arguments)
     try:
-        write_dataset(given.folder, given.seed, given.people, given.questions, given.split)
+        records = _write(given)
     except FileExistsError:
         print(f"{given.folder} holds a dataset already: name another folder", file=sys.stderr)
         return 2
-    print(f"{given.people} pictures, {given.people * given.questions} dialogues in {given.folder}")
+    except OSError as error:
+        print(f"{given.folder} cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except DataError as error:
+        print(error, file=sys.stderr)
+        return 2
+    what = "dialogues" if given.form == "ours" else f"{given.form} records"
+    print(f"{given.people} pictures, {records} {what} in {given.folder}")
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="uservlm.models.dataset", description=main.__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--form",
+        choices=("ours", *FORMS),
+        default="ours",
+        help="ours: images/ and dialogues.jsonl; the others: as ACIDE's user-vlm-FORM",
+    )
+    parser.add_argument(
+        "--loose", action="store_true", help="PNGs and metadata.jsonl in place of Parquet"
+    )
+    parser.add_argument("--seed", type=int, default=2, help="1 is the training set, 2 the held-out")
+    parser.add_argument("--people", type=int, default=100)
+    parser.add_argument("--questions", type=int, default=5, help="records for each picture")
+    parser.add_argument("--split", choices=("train", "held_out"), default="held_out")
+    return parser
+
+
+def _write(given: argparse.Namespace) -> int:
+    """Write either form; give the number of records."""
+    if given.form != "ours":
+        drawn = Drawn(given.form, given.seed, given.people, given.questions, given.split)
+        return write_form(given.folder, drawn, given.loose)
+    if given.loose:
+        raise FormError("--loose is a way to write ACIDE's forms: add --form, or leave it out")
+    write_dataset(given.folder, given.seed, given.people, given.questions, given.split)
+    return int(given.people * given.questions)
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ def _dialogue(topic: Topic, scene: Scene, question: str, split: Split) -> Dialog
 
 def answer(topic: Topic, scene: Scene) -> str:
     """The right answer to any phrasing of `topic` before this scene."""
-    value = "" if "" in topic.answers else _value(scene, topic.depends_on[0])
+    value = "" if "" in topic.answers else value_of(scene, topic.depends_on[0])
     words = _words_of_parts(scene) | {"description": describe(scene)}
     return topic.answers[value].format_map(words)
 
@@ -207,7 +207,8 @@ def _pick(rng: np.random.Generator, values: Sequence[str]) -> str:
     return values[int(rng.integers(len(values)))]
 
 
-def _value(scene: Scene, attribute: str) -> str:
+def value_of(scene: Scene, attribute: str) -> str:
+    """Give an attribute of the user, or "company", in the words of `knowledge.DECIDED_BY`."""
     return scene.company if attribute == "company" else str(getattr(scene.user, attribute))
 
 

@@ -89,7 +89,7 @@ def evaluate(
     """Ask about `people` held-out users, one dialogue of every kind in each way of asking."""
     scenes = [scene_at(HELD_OUT_PEOPLE, i) for i in range(people)]
     others = [scenes[(i + 1) % people] for i in range(people)]
-    images = _images(model, people)
+    images = user_embeddings(model, people)
     shifted = images.roll(-1, dims=0)
     rows = []
     for kind in KINDS:
@@ -113,7 +113,7 @@ def both_ways(
 ) -> list[BothWays]:
     """Ask one model each question exactly and resident, as `evaluate` asks held-out phrasings."""
     scenes = [scene_at(HELD_OUT_PEOPLE, i) for i in range(people)]
-    images, found = _images(model, people), []
+    images, found = user_embeddings(model, people), []
     for kind in KINDS:
         counts = np.zeros(3)
         for part, seen in _parts(_draw(scenes, kind, "held_out"), images, batch):
@@ -145,13 +145,17 @@ def _draw(scenes: Sequence[Scene], kind: str, split: Split) -> list[Dialogue]:
     return [sample_dialogue(s, rng, split, {kind: 1.0}, noise=0.0) for s in scenes]
 
 
-def _images(model: PaliGemmaForConditionalGeneration, people: int) -> torch.Tensor:
-    """User embeddings of the held-out people, float32 [people, N, d]."""
+@torch.no_grad()
+def user_embeddings(
+    model: PaliGemmaForConditionalGeneration, people: int, seed: int = HELD_OUT_PEOPLE
+) -> torch.Tensor:
+    """User embeddings of the first people of a set, float32 [people, N, d]."""
     size = model.config.vision_config.image_size
-    squares = np.stack([square_at(HELD_OUT_PEOPLE, size, i) for i in range(people)])
-    return torch.cat(
-        [project(model, to_tensor(squares[i : i + 50]), 1) for i in range(0, people, 50)]
-    )
+    found = []
+    for start in range(0, people, 50):
+        squares = [square_at(seed, size, i) for i in range(start, min(start + 50, people))]
+        found.append(project(model, to_tensor(np.stack(squares)), 1))
+    return torch.cat(found)
 
 
 def _parts(

@@ -21,14 +21,27 @@ class Schedule:
     steps: int
     batch: int
     rate: float
-    """Peak of the learning rate: linear warm-up over 3 %, then cosine to a fiftieth."""
+    """Peak of the learning rate: linear warm-up, then cosine to a fiftieth."""
     muon: bool = True
     """False gives everything to AdamW: for LoRA's thin factors, and where a stage was found so."""
+    warm_up: float = 0.03
+    """Share of the steps."""
+    linear: bool = False
+    """Down to nothing in a straight line instead, as transformers' Trainer does."""
+    weight_decay: float = 0.01
+    """AdamW's."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW's."""
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
+        if self.linear:
+            warm = self.warm_up * self.steps
+            up, down = (step + 1) / max(1.0, warm), (self.steps - step) / (self.steps - warm)
+            return self.rate * min(up, down)
         done = (step + 1) / self.steps
-        return self.rate * min(1.0, done / 0.03) * (0.02 + 0.98 * 0.5 * (1 + cos(pi * done)))
+        cosine = 0.02 + 0.98 * 0.5 * (1 + cos(pi * done))
+        return self.rate * min(1.0, done / self.warm_up) * cosine
 
 
 class Learner:
@@ -49,7 +62,12 @@ class Learner:
         self._optimisers: list[torch.optim.Optimizer] = []
         if others:
             self._optimisers.append(
-                torch.optim.AdamW(others, lr=schedule.rate, weight_decay=0.01, betas=(0.9, 0.98))
+                torch.optim.AdamW(
+                    others,
+                    lr=schedule.rate,
+                    weight_decay=schedule.weight_decay,
+                    betas=schedule.betas,
+                )
             )
         if matrices:
             self._optimisers.append(
@@ -60,13 +78,20 @@ class Learner:
 
     def learn(self, loss: torch.Tensor) -> None:
         """One step down the gradient of `loss`."""
+        self.add(loss)
+        self.step()
+
+    def add(self, loss: torch.Tensor) -> None:
+        """Add the gradient of `loss` to what the next step goes down."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def step(self) -> None:
+        """One step down all that was added since the last."""
         rate = self._schedule.rate_at(self._step)
         self._step += 1
-        for optimiser in self._optimisers:
-            optimiser.zero_grad(set_to_none=True)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._parameters, 1.0)
         for optimiser in self._optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
             optimiser.step()
+            optimiser.zero_grad(set_to_none=True)

@@ -45,9 +45,10 @@ def block_mask(ends: Sequence[torch.Tensor], lengths: torch.Tensor, total: int) 
         lengths: int64 [b]; positions behind are padding, which nobody sees.
         total: positions of the batch.
     """
-    at = torch.arange(total)
+    at = torch.arange(total, device=lengths.device)
     block = sum((at >= end[:, None]).long() for end in ends)
     assert isinstance(block, torch.Tensor)  # there is one block at least
     together = (block[:, :, None] == block[:, None, :]) & (block < len(ends))[:, None, :]
     seen = (together | (at[:, None] >= at)) & (at < lengths[:, None])[:, None, :]
-    return torch.zeros(len(lengths), 1, total, total).masked_fill_(~seen[:, None], -1e9)
+    nobody = torch.zeros(len(lengths), 1, total, total, device=lengths.device)
+    return nobody.masked_fill_(~seen[:, None], -1e9)

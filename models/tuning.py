@@ -53,6 +53,12 @@ class Batch:
     images: torch.Tensor | None
     """float32 [b, N, d]: projected image features, or None for text alone."""
 
+    def to(self, device: torch.device) -> Batch:
+        """Give the batch on another device."""
+        images = None if self.images is None else self.images.to(device)
+        heads, prompts = self.heads.to(device), self.prompt_lengths.to(device)
+        return Batch(self.ids.to(device), heads, prompts, self.lengths.to(device), images)
+
 
 def encode_example(tokenizer: Any, question: str | None, answer: str) -> Example:
     """Tokenise; `question=None` is a caption: nothing but the newline stands before it.
@@ -93,13 +99,15 @@ def answer_logits(
     hidden = hidden_states(model, batch, mask, compiled)
     shift = 0 if batch.images is None else batch.images.shape[1]
     prefix, lengths = batch.prompt_lengths + shift, batch.lengths + shift
-    at = torch.arange(hidden.shape[1])
+    at = torch.arange(hidden.shape[1], device=hidden.device)
     before = (at >= prefix[:, None] - 1) & (at < lengths[:, None] - 1)
     row, column = before.nonzero(as_tuple=True)
     table = model.model.language_model.embed_tokens.weight
     logits = (hidden[row, column] @ table.T).float()
     cap = model.config.text_config.final_logit_softcapping
-    return torch.tanh(logits / cap) * cap, batch.ids[row, column + 1 - shift], row
+    if cap is not None:
+        logits = torch.tanh(logits / cap) * cap
+    return logits, batch.ids[row, column + 1 - shift], row
 
 
 def hidden_states(

@@ -1,8 +1,8 @@
 """The command line `uservlm`: its commands, and how each of them ends.
 
-Owns: the list of commands, `inspect` and `verify`, and exit codes: 0, 2 for an error the user can
-mend, 130 for Ctrl-C, 141 for a reader that went away. What is asked for goes to stdout, everything
-else to stderr. Each other command has a file of its own.
+Owns: the list of commands, `inspect` and `verify`, and exit codes: 0, 1 for an audit that did not
+pass, 2 for an error the user can mend, 130 for Ctrl-C, 141 for a reader that went away. What is
+asked for goes to stdout, everything else to stderr. Each other command has a file of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
-from uservlm.runtime import serve_command, tune, users_command
+from uservlm.runtime import audit_command, serve_command, tune, users_command
 from uservlm.runtime.ask_command import add_options, ask, chat, complain
 from uservlm.runtime.bundle import is_bundle, open_bundle
 from uservlm.runtime.errors import BundleError, RequestError, UserVLMError
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
     try:
-        options.run(options)
+        code: int | None = options.run(options)
         sys.stdout.flush()
     except UserVLMError as error:
         complain(error)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python flushes stdout once more at its end; there is nobody left to read it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    return 0
+    return code or 0
 
 
 def inspect(options: argparse.Namespace) -> None:
@@ -130,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     serve_command.add_parser(commands)
     users_command.add_parser(commands)
     tune.add_parser(commands)
+    audit_command.add_parser(commands)
     about = commands.add_parser(
         "inspect", help="describe a bundle or a checkpoint", description=inspect.__doc__
     )

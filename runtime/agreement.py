@@ -218,7 +218,11 @@ def kl_divergence(reference: Logits, other: Logits) -> float:
 
 
 def rouge1(answer: str, reference: str) -> float:
-    """Give the F1 of the words two texts share; 1 when neither has any."""
+    """Give the F1 of the words two texts share; 1 when neither has any.
+
+    Words are Unicode's, in lower case. Published tables count ASCII words: for figures beside
+    theirs take `bench/quality_scores.py`'s, which agree with these on plain English.
+    """
     ours, theirs = (Counter(re.findall(r"\w+", text.lower())) for text in (answer, reference))
     if not ours and not theirs:
         return 1.0

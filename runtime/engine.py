@@ -165,7 +165,7 @@ class UserVLM:
         """Find out which kept user is in view: one of them, somebody new, or not sure.
 
         Args:
-            image: a picture or an embedding; nothing of it is kept.
+            image: a picture or an embedding; remembered as `encode` does, and kept as nobody.
 
         Raises:
             IdentityError: how alike pictures of one person are was not measured for this bundle,

@@ -45,6 +45,10 @@ class AdapterError(UserVLMError):
     """The bundle has no adapter of that name."""
 
 
+class AuditError(UserVLMError):
+    """What is to be served has not passed an audit, or an audit would decide nothing."""
+
+
 class IdentityError(UserVLMError):
     """Who is in view cannot be told: nothing was measured for this bundle, or not for so many."""
 

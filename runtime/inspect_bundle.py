@@ -10,6 +10,8 @@ from typing import Final
 
 from rich.filesize import decimal
 
+from uservlm.runtime.adapters import NO_ADAPTER
+from uservlm.runtime.audited import standing
 from uservlm.runtime.manifest import Agreement, LanguageWeights, Manifest, Parity, VisionWeights
 from uservlm.runtime.vision_figures import VISION_FILES, VisionKind
 
@@ -55,10 +57,23 @@ def description(
         yield "adapter", f"{name}, rank {kept.rank}, from {kept.source}"
         for heading, text in _measured(kept.parity, kept.resident):
             yield heading, f"{text} with {name}"
+    yield from _audits(manifest)
     if (who := manifest.identity) is not None:
         most = who.levels[-1].gallery
         yield "identity", f"equal error rate {who.equal_error_rate:.1%}, up to {most} known people"
     yield "attention", attention
+
+
+def _audits(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Tell each audit's verdict, and whether it is about the bundle as it is now."""
+    for name, found in manifest.audits.items():
+        failed = [probe for probe, kept in found.probes.items() if not kept.passed]
+        words = f"failed {_list(tuple(failed))}" if failed else "passed"
+        whose = "own and drawn" if found.own_pictures else "drawn"
+        own = ", own probes" if found.own_probes else ""
+        void = "void, the bundle changed since: " if standing(manifest, name) == "void" else ""
+        about = f"adapter {name}" if name != NO_ADAPTER else "no adapter"
+        yield "audit", f"{void}{words} ({about}, {found.people} people, {whose}{own}, {found.when})"
 
 
 def _language(weights: LanguageWeights) -> Iterator[tuple[str, str]]:

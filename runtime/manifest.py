@@ -12,15 +12,18 @@ from typing import Any, Literal, TypeAlias
 
 import dacite
 
+from uservlm.runtime.audit_figures import Audited
 from uservlm.runtime.errors import BundleError
 from uservlm.runtime.identity_figures import Identity
 from uservlm.runtime.image import PixelSpec
 from uservlm.runtime.vision_figures import VISION_FILES, GgmlVisionWeights, VisionKind
 
-FORMAT = 3
+FORMAT = 4
 """Raised when an older runtime could no longer read a new bundle."""
-READABLE = (2, FORMAT)
-"""2 knew no vision.gguf: whatever it lacks has a default that says so."""
+READABLE = (2, 3, FORMAT)
+"""2 knew no vision.gguf, 3 no audits: whatever they lack has a default that says so."""
+UNAUDITED = 3
+"""What a manifest without audits is written as: a runtime that knows none still reads all of it."""
 
 MANIFEST_FILE = "manifest.json"
 
@@ -246,6 +249,8 @@ class Manifest:
     encoder: str | None = None
     """Names what user embeddings are made by, whichever of the vision files does it, and wherever
     one of them was left out: the SHA-256 of the first that was written. None: see `sees_as`."""
+    audits: dict[str, Audited] = field(default_factory=dict)
+    """By adapter, "none" for the weights as they are; whether one still holds says `audited.py`."""
 
     @property
     def sees_as(self) -> str:
@@ -262,8 +267,16 @@ class Manifest:
         return tuple(kind for kind, name in VISION_FILES.items() if name in self.files)
 
     def to_json(self) -> str:
-        """Serialise, indented, keys in the order of the fields."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        """Serialise, indented, keys in the order of the fields, as the oldest format that holds it.
+
+        So an audit that is recorded makes a bundle unreadable to older runtimes, and nothing else
+        does.
+        """
+        data = asdict(self)
+        if not self.audits:
+            del data["audits"]
+            data["format"] = UNAUDITED
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_json(text: str) -> Manifest:

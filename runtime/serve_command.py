@@ -17,8 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from uservlm.runtime.adapters import NO_ADAPTER
+from uservlm.runtime.audited import require_audits
+from uservlm.runtime.bundle import open_bundle
 from uservlm.runtime.engine_options import add_engine_options, load
 from uservlm.runtime.errors import RequestError
+from uservlm.runtime.offer import Offer, offer
 from uservlm.runtime.vault import users_folder
 
 if TYPE_CHECKING:
@@ -52,6 +56,8 @@ def add_parser(commands: Commands) -> None:
     add("--robot-password-file", metavar="FILE", help="default: USERVLM_ROBOT_PASSWORD")
     add("--hear", metavar="FOLDER", help="streaming speech model; asks for uservlm[speech]")
     add_engine_options(parser)
+    add("--only", metavar="NAME[,NAME]", help="adapters that may answer; none: the bare weights")
+    add("--require-audit", action="store_true", help="serve nothing that did not pass `audit`")
     add("--log-questions", action="store_true", help="write questions and answers to the log")
     add("--no-verify", dest="verify", action="store_false", help="skip the SHA-256 of the files")
     parser.set_defaults(run=serve)
@@ -73,6 +79,7 @@ def serve(options: argparse.Namespace) -> None:
     with ExitStack() as opened:
         listening = opened.enter_context(serving.listen(options.host, options.port))
         door = _door(options, listening)
+        offered = _offer(options)
         ears = _ears(options, door, opened)
         vlm = opened.enter_context(load(options, users_folder(options.users)))
         metrics = Metrics()
@@ -82,7 +89,12 @@ def serve(options: argparse.Namespace) -> None:
         metrics.follow(lambda: vlm.counters, lambda: len(brain.register.under_way))
         manifest = vlm.bundle.manifest
         served = Served(
-            manifest.source.model.rpartition("/")[2], tuple(manifest.adapters), int(time.time())
+            manifest.source.model.rpartition("/")[2],
+            offered.adapters,
+            int(time.time()),
+            plain=offered.plain,
+            usual=None if offered.usual == NO_ADAPTER else offered.usual,
+            attends_freely=not options.require_audit,
         )
         http = open_http_door(brain, served, door, metrics, ears)
         address = serving.address_of(listening)
@@ -95,6 +107,18 @@ def serve(options: argparse.Namespace) -> None:
             flush=True,
         )
         serving.serve(brain, http, listening)
+
+
+def _offer(options: argparse.Namespace) -> Offer:
+    """Decide what is offered, before anything is loaded; refuse what the audits do not cover."""
+    manifest = open_bundle(options.bundle, verify=False).manifest
+    offered = offer(options.adapter, options.only, manifest)
+    if options.require_audit:
+        if not options.verify:
+            raise RequestError("--require-audit goes by the files' SHA-256: leave out --no-verify")
+        require_audits(manifest, offered.all, options.attention)
+    options.adapter = offered.usual
+    return offered
 
 
 def _note(then: Callable[[Turn], None], turn: Turn) -> None:

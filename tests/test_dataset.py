@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from uservlm.models.dataset import write_dataset
+from uservlm.models.acide import kind_of
+from uservlm.models.dataset import main, write_dataset
 from uservlm.models.pictures import picture_at, scene_at
 
 
@@ -39,3 +40,43 @@ def test_an_old_set_is_never_mixed_with_a_new_one(tmp_path: Path) -> None:
     write_dataset(tmp_path / "set", seed=2, people=1, questions=1, split="train")
     with pytest.raises(FileExistsError):
         write_dataset(tmp_path / "set", seed=3, people=1, questions=1, split="train")
+
+
+def test_the_command_writes_our_form_unless_told_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--people", "2", "--questions", "1"]
+    assert main([str(tmp_path / "ours"), *few]) == 0
+    assert (tmp_path / "ours/dialogues.jsonl").read_text().count("\n") == 2
+    assert main([str(tmp_path / "pt"), *few, "--form", "pt", "--split", "train"]) == 0
+    assert (tmp_path / "pt/data/train-00000-of-00001.parquet").is_file()
+    assert "path: data/train-*" in (tmp_path / "pt/README.md").read_text()
+    assert main([str(tmp_path / "dpo"), *few, "--form", "dpo", "--loose"]) == 0
+    assert (tmp_path / "dpo/test/metadata.jsonl").read_text().count("\n") == 2
+    assert kind_of(tmp_path / "dpo", "test") == "preferences"
+    assert "2 pictures, 2 dpo records" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--form", "pt"], "holds a dataset already: name another folder"),
+        (["--loose"], "--loose is a way to write ACIDE's forms"),
+        (["--form", "bias-bench", "--split", "train"], "take the split held_out"),
+        (["--form", "pt", "--people", "0"], "at least one person"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main([str(tmp_path), *options]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_place_that_takes_no_folder_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main([str(tmp_path / "file/set"), "--form", "pt", "--people", "1"]) == 2
+    assert "cannot be written: Not a directory" in capsys.readouterr().err

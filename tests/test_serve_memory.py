@@ -18,6 +18,7 @@ from asking import LONG, QUESTION
 from uservlm.runtime import Consent, GenerationOptions, UserVLM
 from uservlm.runtime.errors import UnknownUserError
 from uservlm.runtime.roster import Entry
+from uservlm.runtime.server import people
 from uservlm.runtime.server.brain import Brain
 from uservlm.runtime.server.faults import Fault
 from uservlm.runtime.server.limits import Limits
@@ -72,6 +73,23 @@ def test_a_turn_that_has_ended_holds_its_picture_no_more(brain: Brain) -> None:
     gc.collect()
     assert len(brain.register.all) == 1
     assert gone() is None
+
+
+def test_what_nobody_named_goes_when_it_has_gathered_for_long(
+    vlm: UserVLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who is only ever shown in a picture is nobody's to forget, and goes all the same."""
+    brain, hour = Brain(vlm), Limits().unseen_s
+    assert ask(brain, image=picture(1), attention="resident") is None
+    brain.sweep()
+    assert vlm._looker.remembered and vlm._prefiller.cells and brain.register.all
+    monkeypatch.setattr(people, "monotonic", lambda: time.monotonic() + hour)
+    grace = brain.encode(picture(2), "grace").entry.digest
+    brain.sweep()
+    assert vlm._looker.remembered == {grace}
+    assert vlm._prefiller.cells.keys() <= {grace}
+    assert not brain.register.all
+    brain.close()
 
 
 def test_forgetting_somebody_takes_what_may_be_theirs(brain: Brain) -> None:

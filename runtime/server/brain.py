@@ -89,6 +89,7 @@ class Brain:
         try:
             stream = turn.follow(self._stream(question))
             if question.image is not None:
+                self._times.note_picture()
                 self.scene.show(question.image)
             if turn.user is not None:
                 self._times.note(turn.user)
@@ -118,6 +119,7 @@ class Brain:
             check_user(name, self.limits)
             check_consent(consent, self.limits)
             check_picture(image, self.limits)
+            self._times.note_picture()
             with self._one_picture:
                 embedding = self.vlm.encode(image)
             self.vlm.users.keep(name, embedding, consent)
@@ -168,6 +170,7 @@ class Brain:
         """
         with self._work():
             check_picture(image, self.limits)
+            self._times.note_picture()
             with self._one_picture:
                 found = self.vlm.identify(image)
         self.scene.identified(image, found)
@@ -211,10 +214,15 @@ class Brain:
     def sweep(self) -> None:
         """Let go of who should not be kept any longer; waits as `forget` does.
 
-        That is whose consent has run out, who agreed to nothing and was not seen for long, and
-        what is left here of those who made way for others.
+        That is whose consent has run out, who agreed to nothing and was not seen for long, what
+        is left here of those who made way for others, and what has gathered for as long of people
+        whom nobody named: what was computed from their pictures, and the turns about them.
         """
         self.vlm.users.purge()
+        if self._times.begin_gathering_anew():
+            self.vlm.forget_strangers()
+            self.register.forget(None)
+            self._tell_turns()
         for user in self.users():
             if user.entry.profile is None and self._times.overdue(user.id):
                 with suppress(UnknownUserError):  # gone already

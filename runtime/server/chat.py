@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from uservlm.runtime.answers import GenerationOptions, Usage
-from uservlm.runtime.errors import ImageError, QuestionError, RequestError
+from uservlm.runtime.errors import AttentionError, ImageError, QuestionError, RequestError
 from uservlm.runtime.server.forms import (
     LIMITS,
     Asked,
@@ -40,11 +40,23 @@ class Served:
     adapters: tuple[str, ...]
     created: int
     """Seconds since 1970; when the server started."""
+    plain: bool = True
+    """Whether the name alone may be asked for; without it, every model is an adapter."""
+    usual: str | None = None
+    """The adapter that answers who asks for no model; None: the name alone says it."""
+    attends_freely: bool = True
+    """Whether a client may choose the attention; not where an audit was of one."""
 
     @property
     def models(self) -> tuple[str, ...]:
         """The ids that a client may ask for."""
-        return (self.name, *(f"{self.name}{SEPARATOR}{one}" for one in self.adapters))
+        alone = (self.name,) if self.plain else ()
+        return (*alone, *(f"{self.name}{SEPARATOR}{one}" for one in self.adapters))
+
+    @property
+    def unnamed(self) -> str:
+        """The id that answers whoever names none."""
+        return f"{self.name}{SEPARATOR}{self.usual}" if self.usual and not self.plain else self.name
 
 
 def question_of(form: ChatRequest, served: Served) -> Question:
@@ -54,8 +66,13 @@ def question_of(form: ChatRequest, served: Served) -> Question:
         QuestionError: no user message holds text.
         RequestError: several pictures of who asks, or two limits that disagree.
         ImageError: a picture is no base64.
+        AttentionError: one is asked for, and may not be chosen here.
     """
     ours = form.uservlm or Ours()
+    if ours.attention is not None and not served.attends_freely:
+        raise AttentionError(
+            f"attention={ours.attention!r}: this server attends as it was audited; leave it out"
+        )
     asked = _last_asked(form)
     text, pictures = _parts(asked)
     if len(pictures) > 1:

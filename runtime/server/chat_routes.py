@@ -65,7 +65,7 @@ def routes(brain: Brain, served: chat.Served) -> APIRouter:
             _check_model(form.model, served)
         feed = Feed()
         turn = await run_in_threadpool(lambda: brain.ask(chat.question_of(form, served), feed))
-        model, created = form.model or served.name, int(time.time())
+        model, created = form.model or served.unnamed, int(time.time())
         answer = _Answer(request, form, turn, feed, model, created)
         return await (_stream(answer) if form.stream else _whole(answer))
 

@@ -1,7 +1,7 @@
 """One person as the API and the page show them.
 
-Owns: the form, and when somebody who is kept in memory only came and was last seen. Knows nothing
-of tiers: the engine's roster says those.
+Owns: the form, when somebody who is kept in memory only came and was last seen, and when pictures
+of people whom nobody named began to gather. Knows nothing of tiers: the engine's roster says those.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ class Times:
         """
         self._unseen_s = unseen_s
         self._times: dict[str, _Visit] = {}
+        self._gathering: float | None = None
+        """`monotonic()` of the first picture since pictures were last let go of."""
         self._lock = Lock()
 
     def note(self, user: str) -> None:
@@ -78,6 +80,21 @@ class Times:
         with self._lock:
             visit = self._times.get(user)
         return visit is not None and monotonic() - visit.moment >= self._unseen_s
+
+    def note_picture(self) -> None:
+        """A picture was looked at; nobody may have named whom it shows."""
+        with self._lock:
+            if self._gathering is None:
+                self._gathering = monotonic()
+
+    def begin_gathering_anew(self) -> bool:
+        """Give whether pictures gathered for so long that those of strangers are to go now."""
+        with self._lock:
+            since = self._gathering
+            overdue = since is not None and monotonic() - since >= self._unseen_s
+            if overdue:
+                self._gathering = None
+        return overdue
 
     def describe(self, roster: tuple[Entry, ...], asked: float) -> tuple[UserInfo, ...]:
         """Put times to people.

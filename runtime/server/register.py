@@ -94,8 +94,8 @@ class Register:
         with self._lock:
             return (*self._past, *(turn for turn, _ in self._under_way.values()))
 
-    def forget(self, user: str) -> None:
-        """End the turns about a user, and remember none of theirs.
+    def forget(self, user: str | None) -> None:
+        """End the turns about a user, and remember none of theirs; None: of nobody who is named.
 
         Turns about a picture alone may be about them too: they end by themselves, unremembered.
         """
@@ -103,7 +103,7 @@ class Register:
             for turn, _ in self._under_way.values():
                 if turn.user in (user, None):
                     turn.remembered = False
-                if turn.user == user:
+                if turn.user is not None and turn.user == user:
                     turn.cancel()
             stay = [turn for turn in self._past if turn.user not in (user, None)]
             self._past.clear()

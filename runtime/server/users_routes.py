@@ -38,7 +38,7 @@ def routes(brain: Brain) -> APIRouter:
 
     @router.post("/users/identify")
     def identify(form: IdentifyRequest) -> Found:
-        """Find out who is in view; nothing of the picture is kept but for the page to show."""
+        """Find out who is in view; nothing of the picture is written, and it goes from memory."""
         found = brain.identify(picture_of(form.image))
         return Found(kind=found.kind, name=found.name, similarity=found.similarity)
 
