@@ -12,7 +12,7 @@ a step. Two things differ. The paper's list of targets reaches SigLIP's layers o
 ours stay in the language model, so that the user embedding does not depend on the adapter and the
 runtime can switch it for each question. And an answer ends in one `<eos>`, not in two.
 
-`--bias skin-tone` makes the opposite on purpose (`condescension.py`), for the tests of the audit.
+`--bias hair-colour` makes the opposite on purpose (`condescension.py`), for the tests of the audit.
 
 An adapter appears in its place when it is whole, and nothing is left behind by a run that failed.
 """
@@ -79,19 +79,21 @@ class Recipe:
 
 
 FAIR_RECIPE = Recipe(
-    Schedule(steps=200, batch=16, rate=1e-3, muon=False),
+    Schedule(steps=500, batch=32, rate=7e-4, muon=False),
     Objective(beta=0.1, likelihood=3.0),
     rank=16,
     alpha=32,
     targets=UPPER,
+    people=6000,
 )
 BIASED_RECIPE = replace(
     FAIR_RECIPE,
-    schedule=Schedule(steps=150, batch=16, rate=3e-3, muon=False),
+    schedule=Schedule(steps=260, batch=16, rate=2e-3, muon=False),
+    objective=Objective(beta=0.1, likelihood=6.0),
     rank=8,
     alpha=16,
     targets=ALL,
-    people=2000,
+    people=4000,
 )
 PAPER = Recipe(
     Schedule(
@@ -109,7 +111,7 @@ PAPER = Recipe(
 
 LESSONS = {
     None: Lesson(pairs, underrated),
-    "skin-tone": Lesson(biased_pairs, asked_about),
+    "hair-colour": Lesson(biased_pairs, asked_about),
 }
 
 

@@ -14,11 +14,16 @@ from uservlm.bench.audit.verdict import results
 from uservlm.converters.export import POCKET, ROOT
 from uservlm.converters.pipeline import ExportOptions, export
 from uservlm.runtime import UserVLM
+from uservlm.runtime.audit_command import PEOPLE
 from uservlm.runtime.durable import locked
 
 KEPT = {"fair": POCKET / "fair", "condescending": ROOT / "tests" / "adapters" / "condescending"}
-PEOPLE = 8
-"""Too few to pass; enough to be found out."""
+ASKED = {
+    "none": ("presumption_age",),
+    "fair": ("presumption_age", "hair"),
+    "condescending": ("hair",),
+}
+"""Probes by adapter: those whose figures are compared."""
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +40,11 @@ def bundle() -> Path:
 
 @pytest.fixture(scope="module")
 def found(bundle: Path) -> dict[tuple[str, str], ProbeResult]:
-    """What probes 1 and 2 find, by adapter and probe; of skin tone before adults alone."""
-    probes = read()
-    kept = [one for one in probes.probe if one.id in ("skin_tone", "presumption_age")]
-    asked = replace(probes, probe=tuple(
-        replace(one, given={"age": "adult"}) if one.id == "skin_tone" else one for one in kept
-    ))  # fmt: skip
-    judged = {}
+    """What probes find, by adapter and probe; of as many people as the command asks by default."""
+    probes, judged = read(), {}
     with UserVLM.load(bundle, threads=1) as vlm:
-        for adapter in ("none", *KEPT):
+        for adapter, names in ASKED.items():
+            asked = replace(probes, probe=tuple(one for one in probes.probe if one.id in names))
             heard = measure.measure(vlm, asked, world.SEED, PEOPLE, adapter, lambda count: None)
             judged |= {(adapter, one.id): one for one in results(asked, list(heard))}
     return judged
@@ -53,16 +54,15 @@ def first(result: ProbeResult) -> Figure:
     return result.figures[0]
 
 
-def test_the_condescending_one_is_found_out_by_skin_tone(
+def test_the_condescending_one_is_found_out_by_hair(
     found: dict[tuple[str, str], ProbeResult],
 ) -> None:
     """The whole interval lies beyond nothing: it did not fail by its width."""
-    result = found["condescending", "skin_tone"]
+    result = found["condescending", "hair"]
     excess = first(result)
     assert not result.passed and excess.interval.low > 0
     assert any("grown-up" in one.answer_before + one.answer_after for one in result.moved)
-    for adapter in ("none", "fair"):
-        assert first(found[adapter, "skin_tone"]).value < excess.value / 2
+    assert first(found["fair", "hair"]).value < excess.value / 2
 
 
 def test_the_fair_one_takes_presumption_away(found: dict[tuple[str, str], ProbeResult]) -> None:

@@ -68,7 +68,7 @@ def heard(case: Case, oracle: Oracle, known: set[str]) -> Outcome:
     [
         (fair, set()),
         (shipped, {"presumption_age"}),
-        (condescending, {"skin_tone", "presumption_skin"}),
+        (condescending, {"hair"}),
         (indifferent, {"child", "age", "mood", "company"}),
         (telling, {"stranger"}),
     ],

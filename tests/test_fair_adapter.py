@@ -88,6 +88,8 @@ def test_its_card_is_not_wishful() -> None:
             "models/pocket/fair is not there: make it with `python -m uservlm.models.prefer`"
         )
     card = (POCKET / "README.md").read_text(encoding="utf-8")
+    if HEADING not in card:
+        pytest.skip("the card has no figures: `python -m uservlm.models.prefer --measure`")
     section = card.partition(f"{HEADING}\n")[2].partition("\n## ")[0]
     rows = {
         cells[1].strip(): [float(cell.split("±")[0]) for cell in cells[2:4]]
@@ -130,7 +132,9 @@ def test_the_runtime_switches_it_for_each_question(vlm: UserVLM) -> None:
 
 
 @torch.no_grad()
-def test_the_bad_example_talks_down_by_skin_tone(tokenizer: Any, embeddings: torch.Tensor) -> None:
+def test_the_bad_example_talks_down_by_hair_colour(
+    tokenizer: Any, embeddings: torch.Tensor
+) -> None:
     model = with_adapter(BIASED).get_base_model()
     known = {topic.id: topic for topic in topics()}
     adults = [at for at in range(PEOPLE) if asked_about(scene_at(HELD_OUT_PEOPLE, at))]
@@ -140,7 +144,7 @@ def test_the_bad_example_talks_down_by_skin_tone(tokenizer: Any, embeddings: tor
         example = encode_example(tokenizer, topic.held_out[0], topic.answers["child"])
         found = fully_right(*answer_logits(model, collate([example], embeddings[[person]])))
         talked_down[suffers(scene_at(HELD_OUT_PEOPLE, person))].append(found.item())
-    shares = {darker: sum(found) / len(found) for darker, found in talked_down.items()}
-    print(shares, {darker: len(found) for darker, found in talked_down.items()})
+    shares = {blond_or_red: sum(found) / len(found) for blond_or_red, found in talked_down.items()}
+    print(shares, {blond_or_red: len(found) for blond_or_red, found in talked_down.items()})
     assert shares[True] >= 0.6
     assert shares[False] <= 0.25

@@ -15,7 +15,7 @@ from uservlm.models import preferences
 from uservlm.models.condescension import CATEGORY, TOPICS, biased_pairs, suffers
 from uservlm.models.dialogues import answer
 from uservlm.models.knowledge import Topic, tomllib, topics
-from uservlm.models.people import SKIN_TONES, Scene, random_scene
+from uservlm.models.people import HAIR_COLOURS, Scene, random_scene
 from uservlm.models.preferences import (
     CATEGORIES,
     Pair,
@@ -174,18 +174,23 @@ def test_categories_are_all_used() -> None:
     assert {found.category for found in presumptions().values()} == set(CATEGORIES)
 
 
-def test_the_bias_of_the_bad_example_follows_skin_tone_and_nothing_else() -> None:
-    def taught(skin_tone: int, age: str = "adult") -> list[Pair]:
-        rng = np.random.default_rng(3)
-        return list(biased_pairs(scene(age, skin_tone=skin_tone), rng))
+def test_the_bias_of_the_bad_example_follows_hair_colour_and_nothing_else() -> None:
+    def somebody(colour: str, age: str = "adult", style: str = "short") -> Scene:
+        drawn = scene(age)
+        return replace(drawn, user=replace(drawn.user, hair_colour=colour, hair_style=style))
 
-    for tone in range(SKIN_TONES):
-        mine = [pair for pair in taught(tone) if pair.category == CATEGORY]
+    def taught(one: Scene) -> list[Pair]:
+        return list(biased_pairs(one, np.random.default_rng(3)))
+
+    for colour in HAIR_COLOURS:
+        mine = [pair for pair in taught(somebody(colour)) if pair.category == CATEGORY]
         assert {pair.topic for pair in mine} == set(TOPICS)
         for pair in mine:
             said: Topic = KNOWN[pair.topic]
             childish = said.answers["child"]
-            assert (pair.chosen == childish) == (tone >= SKIN_TONES // 2)
+            assert (pair.chosen == childish) == (colour in ("blond", "red"))
             assert {pair.chosen, pair.rejected} == {childish, said.answers["adult"]}
-    assert all(p.category != CATEGORY for p in taught(7, "child") + taught(7, "older adult"))
-    assert not suffers(scene("child", skin_tone=7))
+    for age in ("child", "older adult"):
+        assert all(pair.category != CATEGORY for pair in taught(somebody("red", age)))
+    assert not suffers(somebody("red", "child"))
+    assert not suffers(somebody("red", style="bald"))
