@@ -1,4 +1,4 @@
-"""docs/fairness.md held against the code: what it names is there, and its limits are the audit's."""
+"""docs/fairness.md held against the code: what it names is there, its limits are the audit's."""
 
 from __future__ import annotations
 

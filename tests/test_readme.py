@@ -47,7 +47,12 @@ def test_the_python_example_answers(checkout: Path) -> None:
 LINES = re.findall(r"^uservlm .*$", README, re.MULTILINE)
 
 
-@pytest.mark.parametrize("line", [line for line in LINES if not line.startswith("uservlm serve")])
+# An audit writes its verdict into the bundle that other tests share, and the pocket does not pass:
+# tests/test_audit_command.py runs it.
+NOT_RUN = ("uservlm serve", "uservlm audit")
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if not line.startswith(NOT_RUN)])
 def test_every_command_works(line: str, checkout: Path) -> None:
     program, *arguments = shlex.split(line)
     assert program == "uservlm"
