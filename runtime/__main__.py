@@ -22,6 +22,7 @@ from uservlm.runtime import audit_command, serve_command, tune, users_command
 from uservlm.runtime.ask_command import add_options, ask, chat, complain
 from uservlm.runtime.bundle import is_bundle, open_bundle
 from uservlm.runtime.errors import BundleError, RequestError, UserVLMError
+from uservlm.runtime.extras import way_to
 from uservlm.runtime.inspect_bundle import description as describe_bundle
 from uservlm.runtime.manifest import MANIFEST_FILE
 from uservlm.runtime.request import resolve
@@ -83,7 +84,7 @@ def verify(options: argparse.Namespace) -> None:
         from uservlm.converters.verify_command import verify as prove
     except ModuleNotFoundError as error:
         raise RequestError(
-            f"{error}: pip install 'uservlm[draw]', or 'uservlm[convert]' with --reference"
+            f"{error}: {way_to('draw' if options.reference is None else 'convert')}"
         ) from error
     prove(options)
 
@@ -108,7 +109,7 @@ def _checkpoint_facts(options: argparse.Namespace) -> Facts:
     except ModuleNotFoundError as error:
         raise BundleError(
             f"no bundle at {options.bundle}: {MANIFEST_FILE} is missing; to look at a checkpoint "
-            f"install what reads it, pip install 'uservlm[convert]' ({error})"
+            f"have what reads it ({error}): {way_to('convert')}"
         ) from error
     return asdict(facts), description(facts)
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from uservlm.runtime.errors import RequestError
+from uservlm.runtime.extras import way_to
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 PEOPLE: Final = 40
 """Drawn people by default."""
-_NEEDS: Final = "pip install 'uservlm[bench]'"
 
 
 def add_parser(commands: Commands) -> None:
@@ -48,5 +48,5 @@ def audit(options: argparse.Namespace) -> int:
     try:
         from uservlm.bench.audit.command import run
     except ModuleNotFoundError as error:
-        raise RequestError(f"{error}: an audit is made on a PC, {_NEEDS}") from error
+        raise RequestError(f"{error}: {way_to('bench')}") from error
     return run(options)

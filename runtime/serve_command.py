@@ -22,6 +22,7 @@ from uservlm.runtime.audited import require_audits
 from uservlm.runtime.bundle import open_bundle
 from uservlm.runtime.engine_options import add_engine_options, load
 from uservlm.runtime.errors import RequestError
+from uservlm.runtime.extras import way_to
 from uservlm.runtime.offer import Offer, offer
 from uservlm.runtime.vault import users_folder
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("uservlm.server")
 
 HOST, PORT = "127.0.0.1", 8642
-_NEEDS = "pip install 'uservlm[serve]'"
 
 
 def add_parser(commands: Commands) -> None:
@@ -72,7 +72,7 @@ def serve(options: argparse.Namespace) -> None:
         from uservlm.runtime.server.http_door import open_http_door
         from uservlm.runtime.server.metrics import Metrics
     except ModuleNotFoundError as error:
-        raise RequestError(f"{error}: {_NEEDS}") from error
+        raise RequestError(f"{error}: {way_to('serve')}") from error
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )

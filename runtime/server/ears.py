@@ -29,6 +29,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from uservlm.runtime.errors import BusyError, RequestError
+from uservlm.runtime.extras import way_to
 from uservlm.runtime.server.limits import Limits
 from uservlm.runtime.server.listening import Heard, Listening, Piece, Round
 from uservlm.runtime.server.speech_model import SpeechModel, find_model
@@ -39,7 +40,6 @@ Library: TypeAlias = Any
 
 _LOG = logging.getLogger("uservlm.ears")
 RATE: Final = 16_000
-_NEEDS: Final = "pip install 'uservlm[speech]'"
 _SILENT_S: Final = 2.4
 """Of silence, after which a stream in which nothing was said begins anew."""
 _PAUSE_S: Final = 0.8
@@ -179,7 +179,7 @@ def _library() -> Library:
     try:
         import sherpa_onnx
     except ImportError as error:
-        raise RequestError(f"hearing needs sherpa-onnx ({error}): {_NEEDS}") from error
+        raise RequestError(f"hearing needs sherpa-onnx ({error}): {way_to('speech')}") from error
     return sherpa_onnx
 
 
