@@ -1,4 +1,4 @@
-"""How what is left out of an installation is had: by pip, or not at all in a self-contained runtime.
+"""How what an installation lacks is had: by pip, or, in a self-contained runtime, not at all.
 
 Owns: these words, and the sign by which a runtime of toolchain/build.py is known. Knows nothing of
 what is left out.
