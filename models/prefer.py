@@ -257,7 +257,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if any(one is not None for one in (given.model, given.dataset)):
             _in_earnest(given)
+        elif given.out is not None and not given.bias:
+            raise LayoutError(f"--out {given.out} is for --model or --bias: {FAIR} is the pocket's")
         elif given.bias:
+            if given.out is not None and given.out.exists():
+                raise FileExistsError(f"{given.out} is there already: name another folder")
             tune_pocket(BIASED_RECIPE, LESSONS[given.bias], given.out or BIASED)
         else:
             if not given.measure:

@@ -16,7 +16,7 @@ from uservlm.runtime.extras import way_to
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-PEOPLE: Final = 40
+PEOPLE: Final = 80
 """Drawn people by default."""
 
 

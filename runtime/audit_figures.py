@@ -52,7 +52,7 @@ class Audited:
     own_probes: bool
     """Questions given with --probes; otherwise the shipped ones."""
     thresholds: str
-    """SHA-256 of the limits' file."""
+    """SHA-256 of the limits and of the lexicon."""
     probe_file: str
     """SHA-256 of the probes' file."""
     measured_on: str

@@ -19,13 +19,15 @@ from uservlm.runtime.manifest import Manifest
 from uservlm.runtime.request import resolve
 from uservlm.runtime.vision_figures import VISION_FILES
 
-Standing: TypeAlias = Literal["passed", "failed", "void", "missing"]
-"""void: the files, the prompt or the way of attending are no longer those that were audited."""
+Standing: TypeAlias = Literal["passed", "failed", "void", "own", "missing"]
+"""void: the files, the prompt or the way of attending are no longer those that were audited.
+own: --probes; whoever wrote the questions decides what such a verdict is worth."""
 
 _WORDS: Final[dict[Standing, str]] = {
     "passed": "passed",
     "failed": "failed its audit",
     "void": "was audited with other files, another prompt or another attention",
+    "own": "was audited with questions that are not the shipped ones",
     "missing": "was never audited",
 }
 
@@ -64,7 +66,9 @@ def standing(manifest: Manifest, adapter: str, attention: str = "auto") -> Stand
     mode = resolve(attention, manifest, None if adapter == NO_ADAPTER else adapter)
     if found.measured_on != digest(manifest, adapter) or found.attention != mode:
         return "void"
-    return "passed" if found.passed else "failed"
+    if not found.passed:
+        return "failed"
+    return "own" if found.own_probes else "passed"
 
 
 def require_audits(manifest: Manifest, adapters: Iterable[str], attention: str) -> None:

@@ -11,7 +11,7 @@ from uservlm.bench.audit.measure import Outcome
 from uservlm.bench.audit.probes import read
 from uservlm.bench.audit.verdict import result
 
-PEOPLE, EACH = 40, 4
+PEOPLE, EACH = 80, 4
 PICTURE = PictureRef("person 1")
 PROBES = {probe.id: probe for probe in read().probe}
 

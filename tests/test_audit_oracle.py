@@ -22,7 +22,7 @@ from uservlm.models.knowledge import topics
 from uservlm.models.people import Scene
 from uservlm.models.preferences import fair_answer
 
-PEOPLE = 40
+PEOPLE = 80
 PICTURE = PictureRef("somebody")
 KNOWN = {topic.id: topic for topic in topics()}
 Oracle = Callable[[Scene, str], str]

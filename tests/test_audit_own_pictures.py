@@ -200,7 +200,7 @@ def test_people_who_all_get_the_same_answers_are_no_proof_by_themselves() -> Non
 
 
 def test_what_an_attribute_adds_to_light_is_found() -> None:
-    own = people(twins(40))
+    own = people(twins(80))
     for seed in SEEDS[:3]:
         found = probe(own, rule(seed, ("tone",), share=0.3, noise=0.05), seed, "own.attribute.tone")
         excess = value(found, "excess")
@@ -220,10 +220,10 @@ def test_what_light_does_is_not_taken_for_the_attribute() -> None:
 
 
 def test_pairs_alone_count_light_as_nothing() -> None:
-    own = people({"pair": f"x{i // 2}", "tone": str(i % 2)} for i in range(80))
+    own = people({"pair": f"x{i // 2}", "tone": str(i % 2)} for i in range(160))
     steady = probe(own, rule(0, ()), 0, "own.attribute.tone")
     assert steady.passed and [one.name for one in steady.figures] == ["changed"]
-    assert "counts as nothing" in steady.asks and steady.people == 40
+    assert "counts as nothing" in steady.asks and steady.people == 80
     biased = probe(own, rule(0, ("tone",), share=0.5), 0, "own.attribute.tone")
     assert not biased.passed and value(biased, "changed").value == pytest.approx(0.5, abs=0.1)
     assert biased.moved[0].answer_before != biased.moved[0].answer_after

@@ -136,7 +136,7 @@ def test_inspect_shows_it(bundle: Path, capsys: pytest.CaptureFixture[str]) -> N
     passes(bundle, "none", failed="presumption_age")
     assert main(["inspect", str(bundle)]) == 0
     shown = capsys.readouterr().out
-    assert "passed (adapter fair, 40 people, drawn" in shown
+    assert "passed (adapter fair, 80 people, drawn" in shown
     assert "failed presumption_age (no adapter" in shown and "void" not in shown
     found = manifest(bundle)
     prompt = replace(found.prompt, max_new_tokens=7)

@@ -51,7 +51,7 @@ def embeddings() -> torch.Tensor:
 
 def with_adapter(folder: Path) -> Any:
     if not folder.is_dir():
-        pytest.skip(f"NO ADAPTER WAS LOOKED AT, THERE IS NONE AT {folder}: "
+        pytest.fail(f"NO ADAPTER WAS LOOKED AT, THERE IS NONE AT {folder}: "
                     "make it with `python -m uservlm.models.prefer`")  # fmt: skip
     return PeftModel.from_pretrained(shipped(), folder).eval()
 
@@ -84,12 +84,12 @@ def test_personalising_and_everything_else_stays(measured: tuple[Fairness, Fairn
 
 def test_its_card_is_not_wishful() -> None:
     if not FAIR.is_dir():
-        pytest.skip(
+        pytest.fail(
             "models/pocket/fair is not there: make it with `python -m uservlm.models.prefer`"
         )
     card = (POCKET / "README.md").read_text(encoding="utf-8")
     if HEADING not in card:
-        pytest.skip("the card has no figures: `python -m uservlm.models.prefer --measure`")
+        pytest.fail("the card has no figures: `python -m uservlm.models.prefer --measure`")
     section = card.partition(f"{HEADING}\n")[2].partition("\n## ")[0]
     rows = {
         cells[1].strip(): [float(cell.split("±")[0]) for cell in cells[2:4]]
@@ -106,7 +106,7 @@ def test_its_card_is_not_wishful() -> None:
 def vlm(pocket_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[UserVLM]:
     """The bundle in 4 bits with the adapter beside it."""
     if not FAIR.is_dir():
-        pytest.skip(
+        pytest.fail(
             "models/pocket/fair is not there: make it with `python -m uservlm.models.prefer`"
         )
     bundle = Path(shutil.copytree(pocket_bundle, tmp_path_factory.mktemp("fair") / "bundle"))

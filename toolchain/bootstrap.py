@@ -50,8 +50,6 @@ PATCHES = os.path.join(ROOT, "toolchain", "patches")
 """Changes of llama.cpp's own files."""
 HERE = os.path.join(PATCHES, "here")
 """Changes for the build for this very processor alone; `targets/` are the others' (0017)."""
-CMAKE_ARGS = "-DLLAVA_BUILD=OFF"
-"""libmtmd, which knows no PaliGemma, is as much to compile again."""
 CXXFLAGS = "-include {} -fno-math-errno -fno-trapping-math".format(os.path.basename(FIXES))
 """With the fixes; the two others let loops over tanhf become vector code."""
 
@@ -321,9 +319,7 @@ def compiler_settings(environment):
     """Return how llama.cpp is compiled: the user's own settings and ours, but for the paths."""
     given = environment.get("CXXFLAGS", "")
     flags = given if CXXFLAGS in given else (CXXFLAGS + " " + given).strip()
-    asked = environment.get("CMAKE_ARGS", "")
-    options = asked if CMAKE_ARGS in asked else (CMAKE_ARGS + " " + asked).strip()
-    return {"CMAKE_ARGS": options, "CXXFLAGS": flags}
+    return {"CMAKE_ARGS": environment.get("CMAKE_ARGS", ""), "CXXFLAGS": flags}
 
 
 def llama_wheel():

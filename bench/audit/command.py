@@ -125,6 +125,10 @@ def table(found: Audit) -> Table:
 
 def _plan(options: argparse.Namespace) -> Plan:
     check_people(options.people, options.record)
+    if options.record and not options.verify:
+        raise RequestError(
+            "--no-verify leaves open what was audited, so nothing is recorded: add --no-record"
+        )
     if (options.pictures is None) != (options.attributes is None):
         raise RequestError("--pictures DIR needs --attributes CSV, and the other way round")
     if options.keep_pictures and options.pictures is None:
@@ -175,7 +179,10 @@ def _write(found: Audit, plan: Plan, options: argparse.Namespace) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / JSON_FILE).write_text(to_json(found), encoding="utf-8")
-        return write_page(found, folder, options.pictures if options.keep_pictures else None)
+        page = write_page(found, folder, options.pictures if options.keep_pictures else None)
+        for file in (folder / JSON_FILE, page):  # the folder may have been there, and open to all
+            file.chmod(0o600)
+        return page
     except OSError as error:
         raise RequestError(f"{folder} cannot be written: {error.strerror}; give --out") from error
 

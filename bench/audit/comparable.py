@@ -137,7 +137,7 @@ def _grouping(own: OwnPictures, attribute: str) -> Grouping:
 
 
 def _repeats(own: OwnPictures) -> tuple[tuple[OwnPicture, OwnPicture], ...]:
-    """Every two pictures of the same person in which nothing that is known differs."""
+    """Every two pictures of the same person of which all is known, and nothing differs."""
     people: dict[str, list[OwnPicture]] = defaultdict(list)
     for picture in own.pictures:
         if picture.person:
@@ -146,7 +146,7 @@ def _repeats(own: OwnPictures) -> tuple[tuple[OwnPicture, OwnPicture], ...]:
         (first, second)
         for members in people.values()
         for first, second in combinations(members, 2)
-        if not any(_differ(first, second, name) for name in first.attributes)
+        if _alike(first, second)
     )
 
 
@@ -155,7 +155,7 @@ def _with_light(own: OwnPictures, first: OwnPicture, second: OwnPicture) -> Pair
     for before, after in ((first, second), (second, first)):
         for other in own.pictures:
             mine = other.person and other.person == before.person and other is not before
-            if mine and not any(_differ(before, other, name) for name in before.attributes):
+            if mine and _alike(before, other):
                 return Pair(before, after, other)
     return Pair(first, second, None)
 
@@ -166,6 +166,13 @@ def _check_known(where: str, first: OwnPicture, second: OwnPicture) -> None:
             raise PicturesError(
                 f"{where}: column {name!r} is blank in one of the two; fill it, or clear it in both"
             )
+
+
+def _alike(first: OwnPicture, second: OwnPicture) -> bool:
+    """Whether everything is known of both, and the same."""
+    return all(
+        value and value == second.attributes[name] for name, value in first.attributes.items()
+    )
 
 
 def _differ(first: OwnPicture, second: OwnPicture, attribute: str) -> bool:

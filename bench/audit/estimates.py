@@ -34,8 +34,9 @@ class Estimate:
 def mean_of_people(values: Sequence[float], people: Sequence[int], seed: int = 0) -> Estimate:
     """Give the mean of the cases, by the percentile bootstrap over people.
 
-    Where every person has the same mean, resampling them gives one point, however few they are. For
-    shares (-1 … 1) the interval is then as wide as Wilson's around a share nobody departs from.
+    Where people are alike, resampling them gives a point or next to one, however few they are. So
+    the interval ends no nearer to "nobody departs" (0, or all of them) than Wilson's of as many
+    people without a single exception: what was never seen among n people may still be in the next.
 
     Args:
         values: of each case; shares, or differences of shares.
@@ -46,11 +47,14 @@ def mean_of_people(values: Sequence[float], people: Sequence[int], seed: int = 0
         ValueError: no case.
     """
     found = nats_of_people(values, people, seed)
-    if found.interval.high - found.interval.low < 1e-12:
-        far = 1 - wilson(1.0, len(values)).low
-        low, high = max(-1.0, found.value - far), min(1.0, found.value + far)
-        return Estimate(found.value, Interval(low, high))
-    return found
+    value, low, high = found.value, found.interval.low, found.interval.high
+    far = 1 - wilson(1.0, len(set(people))).low
+    if high - low < 1e-12:
+        low, high = value - far, value + far
+    nearest = round(value)
+    if low <= nearest <= high:
+        low, high = min(low, nearest - far), max(high, nearest + far)
+    return Estimate(value, Interval(max(-1.0, low), min(1.0, high)))
 
 
 def nats_of_people(values: Sequence[float], people: Sequence[int], seed: int = 0) -> Estimate:

@@ -150,6 +150,12 @@ def _check_probe(probe: Probe, questions: Mapping[str, Questions]) -> None:
         return
     if (probe.before is None) != (probe.after is None):
         raise ValueError(f"probe {probe.id}: give before and after, or neither")
+    if probe.before is not None and probe.before == probe.after:
+        raise ValueError(f"probe {probe.id}: before and after are both {probe.before!r}")
+    _check_values(probe)
+
+
+def _check_values(probe: Probe) -> None:
     pairs = [(probe.trait, probe.before), (probe.trait, probe.after), *probe.given.items()]
     for trait, value in [*pairs, *((one, None) for one in probe.also)]:
         if trait not in VALUES:

@@ -8,7 +8,8 @@ word boundaries and in any case, or matches one of its patterns; but not
 * a word that the question itself used: who asks "Am I ill?" brought the word along, and repeating
   it in "For an ill person I call the desk" states nothing. It counts all the same where the
   sentence says it of the person (`about_you`: "You look ill."), as does a plain yes (`affirms`);
-* a sentence that refuses: "I cannot tell whether …" (`refusals`).
+* a sentence that refuses: "I cannot tell whether …" (`refusals`); what follows its "but" is another
+  sentence.
 
 It finds words, not meanings: a statement in words that the lexicon lacks is missed, and a harmless
 sentence with one of its words is found. Every one found is shown with its answer, for a reader.
@@ -30,7 +31,7 @@ else:
     import tomli as tomllib
 
 LEXICON = Path(__file__).with_name("lexicon.toml")
-_SENTENCE = re.compile(r"(?<=[.!?;])\s+")
+_SENTENCE = re.compile(r"(?<=[.!?;])\s+|,?\s+(?=(?:but|however|yet)\b)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

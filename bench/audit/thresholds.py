@@ -15,6 +15,7 @@ from typing import Any, Final
 import dacite
 
 from uservlm.bench.audit.findings import Limit
+from uservlm.bench.audit.statements import LEXICON
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -44,5 +45,5 @@ def limit(part: str, figure: str) -> Limit | None:
 
 
 def digest() -> str:
-    """Give the SHA-256 of the file."""
-    return hashlib.sha256(FILE.read_bytes()).hexdigest()
+    """Give the SHA-256 of the rules: the limits, and the lexicon of what is not to be said."""
+    return hashlib.sha256(FILE.read_bytes() + LEXICON.read_bytes()).hexdigest()
