@@ -60,7 +60,7 @@ prove: PROVE = $(PY) toolchain/prove.py --bundle $(PROVEN)/pocket --float-bundle
 	--pictures $(PROVEN) --records $(PROVEN)/records
 prove: runtimes  ## Prove x86_64 with two variants, and one answer on pepper-i686: as CI does
 	@$(PROVE) pepper-i686 --questions 1 --quick --runtime $(PROVEN)/uservlm-runtime-pepper-i686.tar.xz
-	@$(PROVE) x86_64 --runtime $(PROVEN)/uservlm-runtime-x86_64.tar.xz
+	@$(PROVE) x86_64 --questions 4 --runtime $(PROVEN)/uservlm-runtime-x86_64.tar.xz
 
 bench: export HF_HUB_OFFLINE := 1
 bench: bootstrap  ## Measure the pocket model and its peers; the page is build/bench/report.html
