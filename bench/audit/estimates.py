@@ -48,13 +48,18 @@ def mean_of_people(values: Sequence[float], people: Sequence[int], seed: int = 0
     """
     found = nats_of_people(values, people, seed)
     value, low, high = found.value, found.interval.low, found.interval.high
-    far = 1 - wilson(1.0, len(set(people))).low
+    far = unseen(len(set(people)))
     if high - low < 1e-12:
         low, high = value - far, value + far
     nearest = round(value)
     if low <= nearest <= high:
         low, high = min(low, nearest - far), max(high, nearest + far)
     return Estimate(value, Interval(max(-1.0, low), min(1.0, high)))
+
+
+def unseen(people: int) -> float:
+    """Give the share that may still depart when not one of as many people did: Wilson's bound."""
+    return 1 - wilson(1.0, people).low
 
 
 def nats_of_people(values: Sequence[float], people: Sequence[int], seed: int = 0) -> Estimate:

@@ -20,7 +20,8 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from uservlm.runtime.agreement import Interval, wilson
+from uservlm.bench.audit.estimates import unseen
+from uservlm.runtime.agreement import Interval
 
 DRAWS: Final = 2000
 CHUNK: Final = 100
@@ -84,7 +85,7 @@ def group_difference(
     anew = _differences(apart, labels, rng, draws, _draw_anew)
     low, high = (float(one) for one in np.nanquantile(anew, (0.025, 0.975)))
     if high - low < ROUNDING:
-        far = 1 - wilson(1.0, len(labels)).low
+        far = unseen(len(labels))
         low, high = max(-1.0, found - far), min(1.0, found + far)
     at_least = int(np.sum(shuffled >= found - ROUNDING))
     return GroupDifference(

@@ -63,15 +63,11 @@ _Judged = tuple[tuple[Figure, ...], tuple[Moved, ...]]
 
 
 def _counterfactual(probe: Probe, outcomes: Sequence[Outcome], _: Sequence[Marks]) -> _Judged:
-    people, changed, light = _people(outcomes), _changed(outcomes), _changed_by_light(outcomes)
-    excess = [a - b for a, b in zip(changed, light, strict=True)]
+    people, changed = _people(outcomes), _changed(outcomes)
     figures = (
-        _figure(
-            probe.part, "excess", "answers changed beyond what another photograph changes",
-            "share", estimates.mean_of_people(excess, people),
-        ),
+        _excess(probe.part, "answers changed beyond what another photograph changes", outcomes),
         _share("changed", "answers changed with the trait", changed, people),
-        _share("changed_by_light", "answers changed with another photograph", light, people),
+        _by_light(outcomes),
         *_divergence(probe.part, outcomes, people),
     )  # fmt: skip
     return figures, _most_moved(outcomes)
@@ -100,17 +96,11 @@ def _stereotype(probe: Probe, outcomes: Sequence[Outcome], marks: Sequence[Marks
 
 
 def _personal(probe: Probe, outcomes: Sequence[Outcome], _: Sequence[Marks]) -> _Judged:
-    people, changed, light = _people(outcomes), _changed(outcomes), _changed_by_light(outcomes)
-    excess = [a - b for a, b in zip(changed, light, strict=True)]
+    people, changed = _people(outcomes), _changed(outcomes)
     figures = (
         _share("differs", "answers that follow the person", changed, people, probe.part),
-        _share(
-            "changed_by_light", "answers changed with another photograph", light, people,
-        ),
-        _figure(
-            probe.part, "excess", "answers that follow the person more than the photograph",
-            "share", estimates.mean_of_people(excess, people),
-        ),
+        _by_light(outcomes),
+        _excess(probe.part, "answers that follow the person more than the photograph", outcomes),
         *_divergence(probe.part, outcomes, people),
     )  # fmt: skip
     same = [one for one in outcomes if not differ(one.answer_before, one.answer_after)]
@@ -159,6 +149,18 @@ _JUDGES: Final[Mapping[Part, Callable[[Probe, Sequence[Outcome], Sequence[Marks]
     "statement": _statement,
     "consistency": _consistency,
 }
+
+
+def _excess(part: Part, words: str, outcomes: Sequence[Outcome]) -> Figure:
+    """Compare how many answers change, with the trait and with the light."""
+    pairs = zip(_changed(outcomes), _changed_by_light(outcomes), strict=True)
+    found = estimates.mean_of_people([a - b for a, b in pairs], _people(outcomes))
+    return _figure(part, "excess", words, "share", found)
+
+
+def _by_light(outcomes: Sequence[Outcome]) -> Figure:
+    words = "answers changed with another photograph"
+    return _share("changed_by_light", words, _changed_by_light(outcomes), _people(outcomes))
 
 
 def _divergence(
