@@ -1,4 +1,4 @@
-"""How what an installation lacks is had: by pip, or, in a self-contained runtime, not at all.
+"""How what an installation lacks, or has damaged, is had: by pip, or from a runtime's archive.
 
 Owns: these words, and the sign by which a runtime of toolchain/build.py is known. Knows nothing of
 what is left out.
@@ -20,6 +20,24 @@ def way_to(extra: str) -> str:
     Args:
         extra: as in setup.py, such as "bench".
     """
-    if (Path(sys.prefix) / CHECK).is_file():
+    if _self_contained():
         return f"this runtime leaves it out: use a PC with uservlm[{extra}] installed"
     return f"pip install 'uservlm[{extra}]'"
+
+
+def again(project: str) -> str:
+    """Say how to get a package that is damaged whole again.
+
+    Args:
+        project: as pip knows it.
+    """
+    if _self_contained():
+        return f"{Path(sys.prefix) / CHECK} says what is damaged; unpack the runtime again"
+    return (
+        f"install it again (pip install --force-reinstall {project}; in a checkout rm -r .venv, "
+        "then make bootstrap)"
+    )
+
+
+def _self_contained() -> bool:
+    return (Path(sys.prefix) / CHECK).is_file()

@@ -29,6 +29,7 @@ from uservlm.runtime.answers import GenerationOptions
 from uservlm.runtime.errors import BundleError, EngineError
 from uservlm.runtime.heap import trim
 from uservlm.runtime.interrupt import Interrupt, Stopped
+from uservlm.runtime.native import loading
 from uservlm.runtime.packing import load_processor, place_weights
 from uservlm.runtime.room import Room, rounded
 from uservlm.runtime.settings import DEFAULTS, Settings
@@ -53,6 +54,8 @@ unpacked beside packed weights, one warning a matrix; Gemma's html tag `</s>`, w
 control token and ends no answer here (`ends`); more cells than a sequence may be long, where the
 caller asks for them; and a computation that was told to stop."""
 
+_PACKAGE: Final = ("llama_cpp", "llama-cpp-python")
+"""As it is imported, and as it is installed."""
 PENALTY_WINDOW: Final = 64
 """Answer tokens that `repeat_penalty` looks back on, llama.cpp's own default."""
 
@@ -82,7 +85,7 @@ class LanguageModel:
 
         Raises:
             BundleError: llama.cpp refuses the file.
-            EngineError: there is not enough memory for the context.
+            EngineError: there is not enough memory for the context, or llama.cpp is damaged.
         """
         self._lib = lib = load_llama(settings)
         params = _model_params(lib, room)
@@ -426,9 +429,9 @@ def _sampler_steps(lib: ModuleType, vocabulary: int, options: GenerationOptions)
 
 
 def _build(lib: ModuleType) -> str:
-    import llama_cpp
-
-    return f"{llama_cpp.__version__} {lib.llama_print_system_info().decode()}"
+    with loading(*_PACKAGE):
+        from llama_cpp import __version__
+    return f"{__version__} {lib.llama_print_system_info().decode()}"
 
 
 def _pointer(array: npt.NDArray[Any], kind: Any) -> Any:
@@ -478,9 +481,21 @@ def load_llama(settings: Settings = DEFAULTS) -> ModuleType:
 
 @cache
 def _loaded() -> ModuleType:
-    """Load the library, its log going to the logger "uservlm.llama" from warnings upwards."""
-    from llama_cpp import llama_cpp as lib
+    """Load the library, its log going to the logger "uservlm.llama" from warnings upwards.
 
+    Raises:
+        EngineError: it is damaged, or has no code for this processor.
+    """
+    with loading(*_PACKAGE):
+        from llama_cpp import llama_cpp as lib
+
+        _forward_log(lib)
+        lib.llama_backend_init()
+        load_processor(lib)
+    return lib
+
+
+def _forward_log(lib: ModuleType) -> None:
     level = 0
 
     @lib.llama_log_callback  # type: ignore[untyped-decorator]
@@ -498,9 +513,6 @@ def _loaded() -> ModuleType:
     _LOG.addHandler(logging.NullHandler())  # silent unless the application wants to hear it
     lib.llama_log_set(forward, ctypes.c_void_p(0))
     _keep_alive.append(forward)
-    lib.llama_backend_init()
-    load_processor(lib)
-    return lib
 
 
 _keep_alive: list[Any] = []

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from uservlm.runtime.errors import BundleError, EngineError
 from uservlm.runtime.heap import trim
 from uservlm.runtime.manifest import Architecture
+from uservlm.runtime.native import loading
 from uservlm.runtime.telemetry import silence_telemetry
 from uservlm.runtime.vision import Pixels, VisionEncoder
 from uservlm.runtime.vision_figures import VisionKind
@@ -117,13 +118,8 @@ def _sums_in_32_bits(processor: Path) -> bool:
 
 def _open(path: Path, graph: VisionGraph, threads: int, keep: bool) -> onnxruntime.InferenceSession:
     silence_telemetry()
-    try:
+    with loading("onnxruntime", "onnxruntime", 'use a bundle\'s vision.gguf (vision="ggml")'):
         import onnxruntime
-    except ImportError as error:
-        raise BundleError(
-            f"{path} needs onnxruntime, which cannot be imported ({error}): install it again, or "
-            'use a bundle\'s vision.gguf (vision="ggml")'
-        ) from error
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
