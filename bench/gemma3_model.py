@@ -29,7 +29,8 @@ from gguf import (
 )
 
 from uservlm.bench.peer_environment import PeerError, Progress
-from uservlm.bench.random_blocks import Entry, append
+from uservlm.bench.random_blocks import append
+from uservlm.converters.gguf_file import Stored
 from uservlm.converters.quantise import bytes_of, kind_of
 from uservlm.converters.tokenizer_gguf import (
     ADDED_SCORE,
@@ -190,7 +191,7 @@ def vocabulary(shape: Shape, pieces: Pieces | None = None) -> Vocabulary:
     return Vocabulary(tuple(found), {"pad": 0, "eos": 1, "bos": 2, "unk": 3})
 
 
-def text(shape: Shape) -> Iterator[Entry]:
+def text(shape: Shape) -> Iterator[Stored]:
     """List the text model's tensors, in the order of the file."""
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     layer = {
@@ -212,10 +213,10 @@ def text(shape: Shape) -> Iterator[Entry]:
     for number in range(shape.layers):
         named |= {f"blk.{number}.{name}.weight": size for name, size in layer.items()}
     for name, size in named.items():
-        yield Entry(name, size, kind_of(name, size, shape.layers, "q4_0"))
+        yield Stored(name, size, kind_of(name, size, shape.layers, "q4_0"))
 
 
-def vision(shape: Shape) -> Iterator[Entry]:
+def vision(shape: Shape) -> Iterator[Stored]:
     """List the tensors of vision and projector; what is looked up or convolved is float32."""
     width, inner = shape.vision_width, shape.vision_feed_forward
     matrices = {
@@ -227,20 +228,20 @@ def vision(shape: Shape) -> Iterator[Entry]:
         "ffn_down": (width, inner),
     }
     patches = (shape.image_size // shape.patch) ** 2
-    yield Entry("v.patch_embd.weight", (width, 3, shape.patch, shape.patch), Kind.F32)
-    yield Entry("v.patch_embd.bias", (width,), Kind.F32)
-    yield Entry("v.position_embd.weight", (patches, width), Kind.F32)
+    yield Stored("v.patch_embd.weight", (width, 3, shape.patch, shape.patch), Kind.F32)
+    yield Stored("v.patch_embd.bias", (width,), Kind.F32)
+    yield Stored("v.position_embd.weight", (patches, width), Kind.F32)
     for number in range(shape.vision_layers):
         for name, size in matrices.items():
-            yield Entry(f"v.blk.{number}.{name}.weight", size, Kind.F16)
-            yield Entry(f"v.blk.{number}.{name}.bias", size[:1], Kind.F32)
+            yield Stored(f"v.blk.{number}.{name}.weight", size, Kind.F16)
+            yield Stored(f"v.blk.{number}.{name}.bias", size[:1], Kind.F32)
         for name in ("ln1", "ln2"):
-            yield Entry(f"v.blk.{number}.{name}.weight", (width,), Kind.F32)
-            yield Entry(f"v.blk.{number}.{name}.bias", (width,), Kind.F32)
-    yield Entry("v.post_ln.weight", (width,), Kind.F32)
-    yield Entry("v.post_ln.bias", (width,), Kind.F32)
-    yield Entry("mm.soft_emb_norm.weight", (width,), Kind.F32)
-    yield Entry("mm.input_projection.weight", (width, shape.width), Kind.F16)
+            yield Stored(f"v.blk.{number}.{name}.weight", (width,), Kind.F32)
+            yield Stored(f"v.blk.{number}.{name}.bias", (width,), Kind.F32)
+    yield Stored("v.post_ln.weight", (width,), Kind.F32)
+    yield Stored("v.post_ln.bias", (width,), Kind.F32)
+    yield Stored("mm.soft_emb_norm.weight", (width,), Kind.F32)
+    yield Stored("mm.input_projection.weight", (width, shape.width), Kind.F16)
 
 
 def _describe_text(writer: GGUFWriter, shape: Shape) -> None:

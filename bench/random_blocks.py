@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter
 
-from uservlm.converters.language_gguf import pad
-from uservlm.converters.quantise import bytes_of
+from uservlm.converters.gguf_file import Stored, behind_header
 
 Bytes = npt.NDArray[np.uint8]
 Kind = GGMLQuantizationType
@@ -29,56 +27,34 @@ WEIGHTS: Final = 1 << 22
 """That are drawn at once; a multiple of every type's block."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One tensor to be written."""
-
-    name: str
-    shape: tuple[int, ...]
-    """As numpy counts, rows first."""
-    kind: Kind
-    """A key of BLOCKS, F32 if there are no columns."""
-
-
-def append(writer: GGUFWriter, path: Path, entries: Sequence[Entry], seed: int) -> None:
+def append(writer: GGUFWriter, path: Path, tensors: Sequence[Stored], seed: int) -> None:
     """Write the header that `writer` has gathered, and behind it random tensors.
 
     Args:
         writer: not written yet; it is closed.
         path: its file.
-        entries: in the order of the file.
+        tensors: in the order of the file; of a kind in BLOCKS, F32 if there are no columns.
         seed: of all of them.
     """
-    for entry in entries:
-        size = bytes_of(entry.shape, entry.kind)
-        kind, single = entry.kind, np.dtype(np.float32)
-        writer.add_tensor_info(entry.name, entry.shape, single, size, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    alignment = writer.data_alignment
-    writer.close()
-    with path.open("ab") as file:
-        pad(file, alignment)
-        for entry in entries:
-            for block in draw(entry, seed):
-                block.tofile(file)
-            pad(file, alignment)
+    with behind_header(writer, path, tensors) as put:
+        for tensor in tensors:
+            for block in draw(tensor, seed):
+                put(block)
 
 
-def draw(entry: Entry, seed: int) -> Iterator[Bytes]:
+def draw(tensor: Stored, seed: int) -> Iterator[Bytes]:
     """Draw a tensor's bytes in order: matrices around 0, norms 1, biases 0."""
-    if len(entry.shape) == 1:
-        value = 0.0 if entry.name.endswith(".bias") else 1.0
-        yield np.full(entry.shape, value, np.float32).view(np.uint8)
+    if len(tensor.shape) == 1:
+        value = 0.0 if tensor.name.endswith(".bias") else 1.0
+        yield np.full(tensor.shape, value, np.float32).view(np.uint8)
         return
-    name = np.frombuffer(hashlib.sha256(entry.name.encode()).digest(), np.uint32)
+    name = np.frombuffer(hashlib.sha256(tensor.name.encode()).digest(), np.uint32)
     rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([seed, *name.tolist()])))
-    deviation = math.prod(entry.shape[1:]) ** -0.5
-    weights, block = math.prod(entry.shape), GGML_QUANT_SIZES[entry.kind][0]
+    deviation = math.prod(tensor.shape[1:]) ** -0.5
+    weights, block = math.prod(tensor.shape), GGML_QUANT_SIZES[tensor.kind][0]
     for start in range(0, weights, WEIGHTS):
         count = min(WEIGHTS, weights - start) // block
-        yield BLOCKS[entry.kind](rng, count, deviation).reshape(-1)
+        yield BLOCKS[tensor.kind](rng, count, deviation).reshape(-1)
 
 
 def _q4_0(rng: np.random.Generator, count: int, deviation: float) -> Bytes:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,9 @@ from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter
 from uservlm.converters import names
 from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.errors import ConversionError
+from uservlm.converters.gguf_file import Packed, Stored, behind_header
 from uservlm.converters.in_order import in_order
-from uservlm.converters.quantise import MIXTURES, bytes_of, kind_of, quantise_rows
+from uservlm.converters.quantise import MIXTURES, kind_of, quantise_rows
 from uservlm.converters.tokenizer_gguf import read_vocabulary, write_vocabulary
 
 if TYPE_CHECKING:
@@ -122,25 +123,16 @@ def write_language(
     writer = GGUFWriter(path, "gemma2")
     _write_parameters(writer, checkpoint, quant)
     write_vocabulary(writer, read_vocabulary(checkpoint.folder, checkpoint.shape.rows))
-    for entry, kind in zip(entries, kinds, strict=True):
-        _announce(writer, entry, kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    padding = writer.data_alignment
-    writer.close()
+    stored = [Stored(e.target, e.shape, kind) for e, kind in zip(entries, kinds, strict=True)]
     jobs = (
         Job(entry, kind, start, importance.get(entry.source))
         for entry, kind in zip(entries, kinds, strict=True)
         for start in _starts(entry.shape)
     )
-    with path.open("ab") as file:
-        pad(file, padding)
+    with behind_header(writer, path, stored) as append:
         for job, packed in in_order(lambda job: _packed(checkpoint, job), jobs, threads):
-            packed.tofile(file)
+            append(packed)
             advance(job.rows * math.prod(job.entry.shape[1:]))
-            if job.start + job.rows == job.entry.shape[0]:
-                pad(file, padding)
 
 
 def tensors(shape: names.Shape) -> Iterator[Entry]:
@@ -173,21 +165,11 @@ def convert(entry: Entry, values: Values, factor: float) -> Values:
     return values
 
 
-def pad(file: BinaryIO, alignment: int) -> None:
-    """Fill up with zeros to the next multiple of `alignment` bytes."""
-    file.write(bytes(-file.tell() % alignment))
-
-
 def converted_rows(checkpoint: Checkpoint, entry: Entry, start: int, stop: int) -> Values:
     """Read rows [start, stop) of a tensor as llama.cpp expects them, float32."""
     scalar = float(checkpoint.config.text_config.query_pre_attn_scalar)
     values = checkpoint.read_rows(entry.source, start, stop).numpy()
     return convert(entry, values, query_factor(checkpoint.shape, scalar))
-
-
-def _announce(writer: GGUFWriter, entry: Entry, kind: GGMLQuantizationType) -> None:
-    size = bytes_of(entry.shape, kind)
-    writer.add_tensor_info(entry.target, entry.shape, np.dtype(np.float32), size, raw_dtype=kind)
 
 
 def _starts(shape: tuple[int, ...]) -> range:
@@ -199,7 +181,7 @@ def _step(shape: tuple[int, ...]) -> int:
     return max(1, BLOCK // math.prod(shape[1:])) if len(shape) > 1 else shape[0]
 
 
-def _packed(checkpoint: Checkpoint, job: Job) -> npt.NDArray[np.uint8]:
+def _packed(checkpoint: Checkpoint, job: Job) -> Packed:
     """Read, change and quantise one block."""
     values = converted_rows(checkpoint, job.entry, job.start, job.start + job.rows)
     try:

@@ -19,8 +19,8 @@ from gguf import GGML_QUANT_VERSION, GGMLQuantizationType, GGUFWriter
 from uservlm.converters import names
 from uservlm.converters.checkpoint import Checkpoint
 from uservlm.converters.errors import ConversionError, ParityError
-from uservlm.converters.language_gguf import pad
-from uservlm.converters.quantise import bytes_of, quantise_rows
+from uservlm.converters.gguf_file import Packed, Stored, behind_header
+from uservlm.converters.quantise import quantise_rows
 from uservlm.converters.vision_onnx import (
     INT8_COSINE,
     Features,
@@ -86,27 +86,16 @@ def write_vision(
     sources = {target: source_of(target) for target in shapes}
     if strange := sorted(set(sources.values()) ^ set(vision_weights(checkpoint))):
         raise ConversionError(f"{strange[0]} has no place in {path.name}")
-    kinds = {name: kind_of(name, shape, quant) for name, shape in shapes.items()}
+    stored = [Stored(name, shape, kind_of(name, shape, quant)) for name, shape in shapes.items()]
     writer = GGUFWriter(path, ARCHITECTURE)
     _write_sizes(writer, checkpoint, tower)
-    for name, shape in shapes.items():
-        size = bytes_of(shape, kinds[name])
-        dtype = np.dtype(np.float32)
-        writer.add_tensor_info(name, shape, dtype, size, raw_dtype=kinds[name])
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    alignment = writer.data_alignment
-    writer.close()
-    with path.open("ab") as file:
-        for name, shape in shapes.items():
-            pad(file, alignment)
-            values = fitted(checkpoint.read(sources[name]).numpy(), shape)
-            _packed(name, values, kinds[name]).tofile(file)
+    with behind_header(writer, path, stored) as append:
+        for one in stored:
+            values = fitted(checkpoint.read(sources[one.name]).numpy(), one.shape)
+            append(_packed(one.name, values, one.kind))
             done(values.size)
-        pad(file, alignment)
     return tuple(
-        sources[name] for name, kind in kinds.items() if len(shapes[name]) == 2 and kind is Kind.F32
+        sources[one.name] for one in stored if len(one.shape) == 2 and one.kind is Kind.F32
     )
 
 
@@ -190,7 +179,7 @@ def check_gate(found: GgmlVisionWeights) -> None:
         )
 
 
-def _packed(name: str, values: Values, kind: Kind) -> npt.NDArray[np.uint8]:
+def _packed(name: str, values: Values, kind: Kind) -> Packed:
     try:
         return quantise_rows(values, kind)
     except ConversionError as error:

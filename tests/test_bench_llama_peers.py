@@ -18,10 +18,11 @@ from uservlm.bench import gemma3_model, peer_gemma3
 from uservlm.bench.gemma3_model import GEMMA3_4B, TEXT, VISION, Shape, make, text, vision
 from uservlm.bench.peer_environment import PeerError
 from uservlm.bench.questions import picture
-from uservlm.bench.random_blocks import BLOCKS, Entry, draw
+from uservlm.bench.random_blocks import BLOCKS, draw
 from uservlm.bench.side import Side, SideError
 from uservlm.bench.side_gemma3 import Gemma3
 from uservlm.bench.side_llama import ANSWER_TOKENS, CELLS, WAITING, Llama, Text, wait_as_openmp_does
+from uservlm.converters.gguf_file import Stored
 
 QUESTION = 5
 MINI = Shape(
@@ -200,7 +201,7 @@ def test_the_shape_is_gemma_3_4b() -> None:
 @pytest.mark.parametrize("kind", sorted(BLOCKS), ids=lambda kind: Kind(kind).name)
 def test_weights_have_the_deviation_that_keeps_activations_finite(kind: Kind) -> None:
     rows, columns = 128, 1024
-    drawn = np.concatenate(list(draw(Entry("some.weight", (rows, columns), kind), seed=0)))
+    drawn = np.concatenate(list(draw(Stored("some.weight", (rows, columns), kind), seed=0)))
     values = quants.dequantize(drawn.reshape(rows, -1), kind)
     assert values.shape == (rows, columns)
     assert np.std(values) == pytest.approx(columns**-0.5, rel=0.02)
