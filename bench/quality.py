@@ -6,7 +6,8 @@ resident, with and without adapters, on the same questions. The first way is wha
 compared with.
 
 What is written are figures: `quality.json`, `quality.html`, and one compact JSON line, the last on
-stdout. Answers are about people in pictures, so they are written only with --keep-answers.
+stdout. Answers are about people in pictures, so they are written only with --keep-answers, for
+their owner alone, and those of an earlier run do not outlive one without it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = Path("build", "quality")
@@ -34,12 +35,13 @@ WIDTH = 120
 if TYPE_CHECKING:
     from uservlm.bench.quality_measure import Judged, Replies
     from uservlm.bench.quality_published import PaperSet
-    from uservlm.bench.quality_results import BundleFacts, DataSet, Part, Quality, Way
+    from uservlm.bench.quality_results import BundleFacts, DataSet, Quality
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure as the arguments say; 0 when it was measured, 2 when it could not be."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported
+    from uservlm.bench.quality_results import compact
     from uservlm.runtime.errors import UserVLMError
     from uservlm.runtime.telemetry import silence_telemetry
 
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _probe(given.out)
+        _prepare(given)
         found, paper, replies = _run(given)
         page = _write(given, found, paper, replies)
     except UserVLMError as error:
@@ -60,37 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{page}\n", file=sys.stderr)
     print(json.dumps(compact(found), ensure_ascii=False, separators=(",", ":")))
     return 0
-
-
-def compact(found: Quality) -> dict[str, Any]:
-    """Give every way's figures as [value, low, high] in one small object; null where unknown."""
-
-    def short(part: Part) -> dict[str, list[float | None]]:
-        return {
-            name: [
-                round(one.value, 4),
-                *(
-                    (None, None)
-                    if one.interval is None
-                    else (round(one.interval.low, 4), round(one.interval.high, 4))
-                ),
-            ]
-            for name, one in part.figures.items()
-        }
-
-    def key(way: Way) -> str:
-        return f"{way.bundle}/{way.attention}/{way.adapter}"
-
-    return {
-        "bench": "quality",
-        "dataset": found.dataset.name,
-        "paper": found.dataset.paper,
-        "cases": found.dataset.cases,
-        "weights": {label: one.weights for label, one in found.bundles.items()},
-        "bert": None if found.bert is None else found.bert.name,
-        "ways": {key(one.way): short(one.whole) for one in found.scored},
-        "less_the_first": {key(one.way): short(one.whole) for one in found.compared},
-    }
 
 
 def _run(given: argparse.Namespace) -> tuple[Quality, PaperSet | None, Replies]:
@@ -171,14 +142,16 @@ def _write(
     Each file is whole or not there: it gets its name when it is written.
     """
     from uservlm.bench.quality_page import PAGE, render
-    from uservlm.bench.quality_results import FILE, to_json
+    from uservlm.bench.quality_results import FILE
+    from uservlm.bench.result_file import to_json
 
     texts = {FILE: to_json(found), PAGE: render(found, paper)}
     if given.keep_answers:
         texts[ANSWERS] = _answers(replies)
-    drafts = {name: given.out / f".{name}.partial" for name in texts}
+    drafts = {name: _draft(given.out, name) for name in texts}
     try:
         for name, text in texts.items():
+            drafts[name].touch(mode=0o600 if name == ANSWERS else 0o666, exist_ok=False)
             drafts[name].write_text(text, encoding="utf-8")
         for name, draft in drafts.items():
             draft.replace(given.out / name)
@@ -186,6 +159,10 @@ def _write(
         for draft in drafts.values():
             draft.unlink(missing_ok=True)
     return Path(given.out / PAGE)
+
+
+def _draft(folder: Path, name: str) -> Path:
+    return folder / f".{name}.partial"
 
 
 def _answers(replies: Replies) -> str:
@@ -226,13 +203,25 @@ def _show(found: Quality, paper: PaperSet | None) -> None:
         console.print(warning(found), style="bold")
 
 
-def _probe(folder: Path) -> None:
-    from uservlm.bench.results import probe
+def _prepare(given: argparse.Namespace) -> None:
+    """See whether results can be written, and remove what a killed run left, and old answers.
+
+    Raises:
+        RequestError: they cannot be.
+    """
+    from uservlm.bench.quality_page import PAGE
+    from uservlm.bench.quality_results import FILE
+    from uservlm.bench.result_file import probe
     from uservlm.runtime.errors import RequestError
 
+    folder: Path = given.out
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         probe(folder)
+        for name in (FILE, PAGE, ANSWERS):
+            _draft(folder, name).unlink(missing_ok=True)
+        if not given.keep_answers:
+            (folder / ANSWERS).unlink(missing_ok=True)
     except OSError as error:
         raise RequestError(f"--out {folder} cannot be written: {error.strerror}") from error
 

@@ -1,6 +1,7 @@
 """What one run of `python bench/quality.py` found: the schema of quality.json.
 
-Owns: the types, reading and writing the file. Knows nothing of how anything is measured or shown.
+Owns: the types, and the same in short for a program. Knows nothing of how anything is measured or
+shown.
 
 It holds figures and nothing of anybody: no picture, no question, no answer. The SHA-256 of what was
 asked says whether two runs asked the same of the same pictures.
@@ -8,15 +9,13 @@ asked says whether two runs asked the same of the same pictures.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from dacite import Config, DaciteError, from_dict
-
-from uservlm.bench.results import Machine, ResultsError
+from uservlm.bench.result_file import read
+from uservlm.bench.results import Machine
 from uservlm.runtime.agreement import Interval
 from uservlm.runtime.request import Mode
 
@@ -163,9 +162,35 @@ class Quality:
     format: int = field(default=FORMAT)
 
 
-def to_json(found: Quality) -> str:
-    """Give the text of quality.json."""
-    return json.dumps(asdict(found), ensure_ascii=False, indent=1) + "\n"
+def compact(found: Quality) -> dict[str, Any]:
+    """Give every way's figures as [value, low, high] in one small object; null where unknown."""
+
+    def short(part: Part) -> dict[str, list[float | None]]:
+        return {
+            name: [
+                round(one.value, 4),
+                *(
+                    (None, None)
+                    if one.interval is None
+                    else (round(one.interval.low, 4), round(one.interval.high, 4))
+                ),
+            ]
+            for name, one in part.figures.items()
+        }
+
+    def key(way: Way) -> str:
+        return f"{way.bundle}/{way.attention}/{way.adapter}"
+
+    return {
+        "bench": "quality",
+        "dataset": found.dataset.name,
+        "paper": found.dataset.paper,
+        "cases": found.dataset.cases,
+        "weights": {label: one.weights for label, one in found.bundles.items()},
+        "bert": None if found.bert is None else found.bert.name,
+        "ways": {key(one.way): short(one.whole) for one in found.scored},
+        "less_the_first": {key(one.way): short(one.whole) for one in found.compared},
+    }
 
 
 def load(path: Path) -> Quality:
@@ -174,10 +199,4 @@ def load(path: Path) -> Quality:
     Raises:
         ResultsError: it cannot be read, is of another format, or misses something.
     """
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if data.get("format") != FORMAT:
-            raise ResultsError(f"{path} has format {data.get('format')!r}, this reads {FORMAT}")
-        return from_dict(Quality, data, Config(strict=True, cast=[tuple, float]))
-    except (OSError, ValueError, AttributeError, DaciteError) as error:
-        raise ResultsError(f"{path} is not a quality.json of bench/quality.py: {error}") from error
+    return read(path, Quality, FORMAT, "quality.json of bench/quality.py")

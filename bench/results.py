@@ -1,7 +1,7 @@
 """What one run of `python bench/run.py` found: the schema of results.json.
 
-Owns: the types, how samples become a figure with its spread, reading and writing the file. Knows
-nothing of how anything is measured, nor of how it is shown.
+Owns: the types, and how samples become a figure with its spread. Knows nothing of how anything is
+measured, nor of how it is shown.
 
 Every sample is kept, so that a reader can take another statistic than ours. A figure is a median;
 its spread goes from the least to the greatest sample. A ratio is of medians; its spread goes from
@@ -10,17 +10,13 @@ the least to the greatest ratio of samples that were taken next to one another.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from tempfile import NamedTemporaryFile
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-from dacite import Config, DaciteError, from_dict
-
-from uservlm.runtime.errors import UserVLMError
+from uservlm.bench.result_file import read, to_json
 
 FORMAT: Final = 1
 """Of results.json; another number is refused."""
@@ -31,10 +27,6 @@ SECTIONS: Final = ("flops", "limits", "latency", "memory", "load", "growth", "fi
 BUSY: Final = 0.5
 """Load average, per core, from which a machine counts as busy."""
 Better: TypeAlias = Literal["less", "more"]
-
-
-class ResultsError(UserVLMError):
-    """A results.json that cannot be read; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,7 @@ class Row:
     side: str
     """Who: `cold`, `exact`, `resident`, `restored` are ours; a peer's key otherwise."""
     what: str
-    """Which quantity, as `ttft`; `WORDS` has its name for people."""
+    """Which quantity, as `ttft`; `wording.WORDS` has its name for people."""
     case: str
     """Under which condition, as `50 tokens`; empty where there is only one."""
     unit: str
@@ -270,61 +262,9 @@ class Results:
         return {name: one for name, one in found.items() if isinstance(one, Measured)}
 
 
-WORDS: Final[Mapping[str, str]] = {
-    "vision": "vision encoder",
-    "prefill": "prefill",
-    "ttft": "time to first token",
-    "decode": "decoding",
-    "answer": "whole answer",
-    "start": "process start to first token",
-    "load": "loading",
-    "peak": "peak memory of the process",
-    "kept person": "what is kept of one person",
-    "energy": "energy of one answer",
-    "read": "reading memory",
-    "fp32": "matrix product in float32",
-    "bf16": "matrix product in bfloat16",
-    "int8": "matrix product in int8",
-    "vision_cosine": "cosine of the image's features",
-    "answer_kl": "KL of the answer's tokens, nats",
-    "answer_top1": "same most likely token",
-    "greedy_agreement": "same greedy answer",
-}
-"""Names of quantities for people; one that is missing here is its own name."""
-SIDES: Final[Mapping[str, str]] = {
-    "cold": "ours, a new face",
-    "exact": "ours, face known (exact)",
-    "resident": "ours, face resident",
-    "restored": "ours, face restored from disk",
-    "machine": "this machine",
-    "transformers-bf16": "transformers in bfloat16",
-    "transformers-f32": "transformers in float32",
-    "llama.cpp": "llama.cpp, as many tokens of text",
-    "llama.cpp, image cached": "llama.cpp, a picture's worth of text cached",
-    "gemma3-llama.cpp": "Gemma 3 4B on llama.cpp",
-    "gemma3-llama.cpp, image cached": "Gemma 3 4B on llama.cpp, image cached",
-    "openvino": "Qwen2.5-VL 3B on OpenVINO",
-}
-"""Names of sides for people."""
-
-
-def probe(folder: Path) -> None:
-    """Find out whether results can be written; OSError says why not."""
-    with NamedTemporaryFile(dir=folder):
-        pass
-
-
 def save(results: Results, path: Path) -> None:
     """Write results.json."""
-    text = json.dumps(asdict(results), ensure_ascii=False, indent=1)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _tuples(data: Any) -> Any:
-    """Give JSON with its lists as the tuples that they were: dacite looks into one level only."""
-    if isinstance(data, dict):
-        return {key: _tuples(value) for key, value in data.items()}
-    return tuple(map(_tuples, data)) if isinstance(data, list) else data
+    path.write_text(to_json(results), encoding="utf-8")
 
 
 def load(path: Path) -> Results:
@@ -333,10 +273,4 @@ def load(path: Path) -> Results:
     Raises:
         ResultsError: it cannot be read, is of another format, or misses something.
     """
-    try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if data.get("format") != FORMAT:
-            raise ResultsError(f"{path} has format {data.get('format')!r}, this reads {FORMAT}")
-        return from_dict(Results, _tuples(data), Config(strict=True))
-    except (OSError, ValueError, AttributeError, DaciteError) as error:
-        raise ResultsError(f"{path} is not a results.json of bench/run.py: {error}") from error
+    return read(path, Results, FORMAT, "results.json of bench/run.py")

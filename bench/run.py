@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure as the arguments say; 0 when it was measured, 2 when it could not be."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported
     try:
-        from uservlm.bench import lineup, report, results
+        from uservlm.bench import lineup, report, result_file, results
         from uservlm.runtime.errors import RequestError, UserVLMError
         from uservlm.runtime.telemetry import silence_telemetry
     except ModuleNotFoundError as error:
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             given.out.mkdir(parents=True, exist_ok=True)
-            results.probe(given.out)
+            result_file.probe(given.out)
         except OSError as error:
             raise RequestError(f"--out {given.out} cannot be written: {error.strerror}") from error
         found = _run(given)

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from math import floor, isfinite, log10
 from typing import Final
 
-from uservlm.bench.results import SIDES, WORDS, Duel, Row, Spread
+from uservlm.bench.results import Duel, Row, Spread
 
 DIGITS: Final = 3
 THIN: Final = "\u202f"
@@ -33,6 +33,42 @@ SCALES: Final[Mapping[str, tuple[tuple[float, str], ...]]] = {
     "": ((1e-2, "%"),),  # a share
 }
 """Of each unit of results.json, the units people read, the greatest first."""
+WORDS: Final[Mapping[str, str]] = {
+    "vision": "vision encoder",
+    "prefill": "prefill",
+    "ttft": "time to first token",
+    "decode": "decoding",
+    "answer": "whole answer",
+    "start": "process start to first token",
+    "load": "loading",
+    "peak": "peak memory of the process",
+    "kept person": "what is kept of one person",
+    "energy": "energy of one answer",
+    "read": "reading memory",
+    "fp32": "matrix product in float32",
+    "bf16": "matrix product in bfloat16",
+    "int8": "matrix product in int8",
+    "vision_cosine": "cosine of the image's features",
+    "answer_kl": "KL of the answer's tokens, nats",
+    "answer_top1": "same most likely token",
+    "greedy_agreement": "same greedy answer",
+}
+"""Names of quantities for people; one that is missing here is its own name."""
+SIDES: Final[Mapping[str, str]] = {
+    "cold": "ours, a new face",
+    "exact": "ours, face known (exact)",
+    "resident": "ours, face resident",
+    "restored": "ours, face restored from disk",
+    "machine": "this machine",
+    "transformers-bf16": "transformers in bfloat16",
+    "transformers-f32": "transformers in float32",
+    "llama.cpp": "llama.cpp, as many tokens of text",
+    "llama.cpp, image cached": "llama.cpp, a picture's worth of text cached",
+    "gemma3-llama.cpp": "Gemma 3 4B on llama.cpp",
+    "gemma3-llama.cpp, image cached": "Gemma 3 4B on llama.cpp, image cached",
+    "openvino": "Qwen2.5-VL 3B on OpenVINO",
+}
+"""Names of sides for people."""
 
 
 def scale(value: float, unit: str) -> tuple[float, str]:

@@ -17,7 +17,8 @@ from uservlm.bench.job import LIMITS, OURS, QUANTITIES, Job
 from uservlm.bench.machine import commit, this_machine
 from uservlm.bench.peer_environment import PeerError
 from uservlm.bench.questions import OPENING, picture, question_of
-from uservlm.bench.results import Duel, ResultsError, Row, Subject, load
+from uservlm.bench.result_file import ResultsError
+from uservlm.bench.results import Duel, Row, Subject, load
 from uservlm.bench.side import Side, SideError
 from uservlm.bench.subject import given, shaped
 from uservlm.models.shapes import find

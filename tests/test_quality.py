@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -23,7 +24,6 @@ from uservlm.bench.quality_results import (
     Quality,
     Way,
     load,
-    to_json,
 )
 from uservlm.bench.quality_scores import (
     BertJudge,
@@ -35,7 +35,8 @@ from uservlm.bench.quality_scores import (
     summarise,
 )
 from uservlm.bench.quality_table import sheets, verdict, way_names
-from uservlm.bench.results import Machine, ResultsError
+from uservlm.bench.result_file import ResultsError, to_json
+from uservlm.bench.results import Machine
 from uservlm.converters.adapter_gguf import write_adapter
 from uservlm.converters.adapters import open_adapter
 from uservlm.converters.checkpoint import open_checkpoint
@@ -369,12 +370,31 @@ def test_the_pocket_is_measured_and_nothing_of_anybody_is_written(
     assert {file.name for file in tmp_path.iterdir()} == {"quality.json", "quality.html"}
 
     code, out, _ = run(capsys, *arguments, "--limit", "3", "--keep-answers")
-    kept = json.loads((tmp_path / "answers.json").read_text())
+    answers = tmp_path / "answers.json"
+    kept = json.loads(answers.read_text())
+    assert stat.S_IMODE(answers.stat().st_mode) == 0o600
     assert code == 0 and len(kept) == 3 and "no model was given" in out
     assert "bert" not in load(tmp_path / "quality.json").scored[0].whole.figures
     questions = {text["question"]: text["answer"] for text in texts}
     assert all(one["question"] in questions for one in kept)
     assert load(tmp_path / "quality.json").dataset.sha256 != found.dataset.sha256
+
+
+def test_answers_do_not_outlive_a_run_that_keeps_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor what a killed run left of them; a folder that is made is its owner's alone."""
+    out = tmp_path / "out"
+    arguments = (tmp_path / "no bundle", "--dataset", tmp_path, "--out", out)
+    assert run(capsys, *arguments)[0] == 2
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+    answers, left = out / quality.ANSWERS, out / f".{quality.ANSWERS}.partial"
+    for path in (answers, left):
+        path.write_text("what was said")
+    assert run(capsys, *arguments, "--keep-answers")[0] == 2
+    assert answers.exists() and not left.exists()
+    assert run(capsys, *arguments)[0] == 2
+    assert not answers.exists()
 
 
 def test_an_adapter_that_makes_answers_worse_is_found_worse(
