@@ -89,7 +89,7 @@ def _csv_records(path: Path, file: TextIO) -> Iterator[tuple[Place, dict[str, An
 
 
 def _beside(place: Place, name: object) -> Path:
-    """Find a picture below the folder of its metadata; a name may not lead out of it."""
+    """Find a picture below the folder of its metadata; neither a name nor a link may lead out."""
     if not isinstance(name, str) or not name:
         raise RecordError(place, PICTURE, "names no picture: write its path below this folder")
     path = PurePosixPath(name)
@@ -97,11 +97,18 @@ def _beside(place: Place, name: object) -> Path:
         raise RecordError(
             place, PICTURE, f"{name!r} leads out of the folder: name a file below it, with /"
         )
-    picture = place.file.parent / path
+    folder = place.file.parent
+    picture = folder / path
     try:
         there = picture.is_file()
+        below = there and picture.resolve().is_relative_to(folder.resolve())
     except OSError as error:
         raise RecordError(place, PICTURE, f"{name!r}: {error.strerror or error}") from error
     if not there:
         raise RecordError(place, PICTURE, f"no picture {name!r}: put it there or drop the row")
+    if not below:
+        raise RecordError(
+            place, PICTURE, f"{name!r} leads out of the folder by a link: put the picture itself "
+            "there (cp -rL; a set from the hub: hf download with --local-dir)",
+        )  # fmt: skip
     return picture

@@ -212,6 +212,23 @@ def test_a_record_that_cannot_be_used_is_named(tmp_path: Path, name: str) -> Non
     assert len(str(caught.value)) < 6000 and "\n" not in str(caught.value)
 
 
+def test_no_link_leads_out_of_a_folder_with_loose_pictures(tmp_path: Path) -> None:
+    """To a picture or through a folder; one that stays inside, and a linked folder, are as good."""
+    folder, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
+    write_loose(folder, [ASKED, {**ASKED, "file_name": "same.png"}])
+    elsewhere.mkdir()
+    (elsewhere / "b.png").write_bytes(png())
+    (folder / "same.png").symlink_to("a.png")
+    (tmp_path / "link").symlink_to(folder)
+    check(tmp_path / "link")
+    (folder / "out.png").symlink_to(elsewhere / "b.png")
+    (folder / "away").symlink_to(elsewhere)
+    for name in ("out.png", "away/b.png"):
+        write_loose(folder, [{**ASKED, "file_name": name}])
+        with pytest.raises(RecordError, match=f"row 1, .*'{name}' leads out of the folder by a l"):
+            check(folder)
+
+
 def test_without_pyarrow_tables_name_the_extra_and_loose_pictures_are_read(tmp_path: Path) -> None:
     write_parquet(tmp_path / "table", [row(ASKED)])
     write_loose(tmp_path / "loose", [ASKED])
