@@ -7,7 +7,6 @@ answer is filled in (`dialogues.py`).
 from __future__ import annotations
 
 import string
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,11 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from uservlm.models.people import AGES, ATTRIBUTES, COMPANY, EXPRESSIONS
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from uservlm.models.toml import tomllib
 
 Split: TypeAlias = Literal["train", "held_out"]
 

@@ -6,7 +6,6 @@ of files of a checkpoint.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,11 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from uservlm.converters import names
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from uservlm.models.toml import tomllib
 
 _FOLDER = Path(__file__).parent / "catalog"
 

@@ -9,6 +9,8 @@ Owns: the steps there are and their form. Knows nothing of what follows from one
                              # ask, say: text, [audio = "question.wav"]
                              # talk_over: text, [audio]: as say, once the robot speaks
                              # touch: sensor = "FrontTactilTouched", [seconds = 0.2]
+                             # touch_over: sensor, text: as touch, once the robot prepares to say
+                             #     something that begins with this
                              # tablet: event = "..."   tap: x, y
                              # restart: [seconds = 1.0]
                              # misbehave: names = ["flicker"]      end
@@ -16,18 +18,13 @@ Owns: the steps there are and their form. Knows nothing of what follows from one
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from uservlm.models.toml import tomllib
 from uservlm.pepper_app.service import RobotError, Value
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 _SPOKEN: Final[dict[str, type]] = {"text": str, "audio": str}
 STEPS: Final[dict[str, tuple[dict[str, type], tuple[str, ...]]]] = {
@@ -38,6 +35,7 @@ STEPS: Final[dict[str, tuple[dict[str, type], tuple[str, ...]]]] = {
     "say": (_SPOKEN, ("text",)),
     "talk_over": (_SPOKEN, ("text",)),
     "touch": ({"sensor": str, "seconds": float}, ("sensor",)),
+    "touch_over": ({"sensor": str, "text": str}, ("sensor", "text")),
     "tablet": ({"event": str}, ("event",)),
     "tap": ({"x": float, "y": float}, ("x", "y")),
     "restart": ({"seconds": float}, ()),

@@ -16,7 +16,7 @@ from uservlm.models.knowledge import topics
 from uservlm.pepper_app.package import PROJECT
 from uservlm.pepper_app.project.onboard.words import COMMANDS, SUGGESTIONS, TOPICS
 
-WANTS = {"stop": "Stop", "forget": "Forget", "remember": "Remember", "yes": "Yes", "no": "No"}
+WANTS = {one: one.title() for one in ("stop", "forget", "remember", "know", "yes", "no")}
 EVENTS = ("Question", *WANTS.values())
 CONCEPT = re.compile(r"concept:\((\w+)\) \[(.*)\]")
 RULE = re.compile(r'u:\(.*~(\w+).*\) \$UserVLM/(\w+)=(?:"([^"]*)"|1)')
