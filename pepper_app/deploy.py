@@ -45,7 +45,6 @@ from uservlm.runtime.errors import UserVLMError
 if TYPE_CHECKING:
     from uservlm.pepper_app.ssh_login import Host
 
-SSH_PORT: Final = 22
 QICLI: Final = "/opt/aldebaran/bin/qicli call"
 
 
@@ -188,13 +187,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=Path("~/.ssh/known_hosts"),
         help="the robots' keys; one that is met for the first time is added (~/.ssh/known_hosts)",
     )
-    parser.add_argument("--port-ssh", type=int, default=SSH_PORT, metavar="PORT", help="(22)")
+    parser.add_argument(
+        "--port-ssh", type=int, metavar="PORT", help="(as ~/.ssh/config says, else 22)"
+    )
     parser.add_argument("--robot", metavar="URL", help="NAOqi's address, if not tcp://HOST:9559")
     parser.add_argument(
         "--patience", type=float, default=INSTALL_S, metavar="S", help="to install (%(default)g)"
     )
     options = parser.parse_args(arguments)
-    if not 0 < options.port_ssh < 65536:
+    if options.port_ssh is not None and not 0 < options.port_ssh < 65536:
         parser.error("--port-ssh is 1 to 65535")
     return options
 

@@ -47,7 +47,8 @@ class Host:
     """None: with a key of the user's, as ssh does."""
     known: Path
     """Their known_hosts."""
-    port: int = PORT
+    port: int | None = None
+    """None: as ~/.ssh/config says, else 22."""
     variable: str = PASSWORD_VARIABLE
     """Where a person may put the password, for the words of a refusal."""
 
@@ -70,7 +71,7 @@ async def login(
     with refusals(host, trust.trouble):
         connection = await asyncssh.connect(
             host.name,
-            host.port,
+            () if host.port is None else host.port,
             username=host.user,
             password=host.password,
             client_factory=lambda: trust,
@@ -153,7 +154,8 @@ class _Trust(asyncssh.SSHClient):
                 f"{given}: set {self._host.variable}, or name its file with --password-file; or "
                 "bring a key of yours there with ssh-copy-id"
             )
-        return f"takes no SSH connection at port {self._host.port}: {why(error)}"
+        port = "" if self._host.port is None else f" at port {self._host.port}"
+        return f"takes no SSH connection{port}: {why(error)}"
 
     def _remember(self, host: str, port: int, key: asyncssh.SSHKey) -> None:
         place = self._host.known

@@ -446,6 +446,35 @@ def test_a_file_that_cannot_be_read_here_ends_it(deploy: Deploy, tmp_path: Path)
         asyncio.run(send())
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_the_port_is_ssh_s_own_configuration_s_unless_given(
+    deploy: Deploy, tmp_path: Path, given: bool
+) -> None:
+    """A board that `ssh` finds by a name of the user's is found by the same name here."""
+    port = deploy.board.port
+    (deploy.place / ".ssh/config").write_text(
+        f"Host shelf\n  HostName 127.0.0.1\n  Port {1 if given else port}\n"
+    )
+    host = Host("shelf", "pi", None, tmp_path / "known", port if given else None)
+
+    async def look_there() -> str:
+        async with login(host, print) as connection:
+            return await Far(host, connection, str(deploy.folder), print).look("echo here")
+
+    assert asyncio.run(look_there()) == "here\n"
+
+
+def test_a_port_that_was_not_given_is_not_asked_for(
+    deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configured = deploy.arguments("--dry-run", "--target", "x86_64")
+    at = configured.index("--port")
+    assert main([*configured[:at], *configured[at + 2 :]]) == 0
+    assert f"ssh {deploy.board.user}@127.0.0.1" in capsys.readouterr().out
+    assert main(configured) == 0
+    assert f"ssh -p {deploy.board.port} {deploy.board.user}@" in capsys.readouterr().out
+
+
 def test_a_lock_that_takes_too_long_is_told(
     deploy: Deploy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

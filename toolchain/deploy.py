@@ -113,7 +113,7 @@ def _show(host: Host, steps: Sequence[Step]) -> None:
 
 def _ssh(host: Host) -> str:
     """Give the start of a command line by which a person gets there."""
-    port = f"-p {host.port} " if host.port != 22 else ""
+    port = "" if host.port is None else f"-p {host.port} "
     return f"ssh {port}{host.user}@{host.name}"
 
 
@@ -212,7 +212,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(given)
     if (serve or options.robot) and not options.service:
         parser.error("--robot and options behind -- are the service's: add --service")
-    if not 0 < options.port < 65536:
+    if options.port is not None and not 0 < options.port < 65536:
         parser.error("--port is 1 to 65535")
     options.serve = [*(["--robot", options.robot] if options.robot else []), *serve]
     return options
@@ -221,7 +221,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("board", metavar="USER@BOARD", help="who logs in where")
-    add("--port", type=int, default=22, help="of SSH (22)")
+    add("--port", type=int, help="of SSH (as ~/.ssh/config says, else 22)")
     add("--password-file", metavar="FILE", help=f"else {PASSWORD_VARIABLE}, or a key of yours")
     add(
         "--known-hosts", type=Path, metavar="FILE", default=Path("~/.ssh/known_hosts"),
