@@ -19,9 +19,9 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
-from uservlm.bench.quality_results import Compared, Estimate, Part, Scored, Way
-from uservlm.bench.quality_scores import BertJudge, Table, difference, score, summarise
-from uservlm.runtime.agreement import ShadowPolicy, mean, wilson
+from uservlm.bench.quality_results import Compared, Part, Scored, Way
+from uservlm.bench.quality_scores import BertJudge, Table, difference, score, share, summarise
+from uservlm.runtime.agreement import ShadowPolicy
 from uservlm.runtime.answers import GenerationOptions
 from uservlm.runtime.bundle import Bundle
 from uservlm.runtime.errors import AttentionError, QuestionError, RequestError
@@ -254,15 +254,12 @@ def _compare(
     """Compare the second way of a pair with the first."""
     reference, way = pair
     ours, theirs = tables[way], tables[reference]
-    same = mean(
-        one.text == other.text
-        for one, other in zip(replies.by_way[way], replies.by_way[reference], strict=True)
-    )
+    both = zip(replies.by_way[way], replies.by_way[reference], strict=True)
+    same = share([one.text == other.text for one, other in both], parts[None][1], seed)
     whole, categories = _every(
         parts, lambda rows, names: difference(ours[rows], theirs[rows], names, seed)
     )
-    share = Estimate(same, wilson(same, len(replies.questions)))
-    return Compared(way, reference, share, whole, categories)
+    return Compared(way, reference, same, whole, categories)
 
 
 def _sha256(picture: StoredPicture) -> str:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from uservlm.bench.audit.estimates import floored
 from uservlm.bench.quality_results import FIGURES, BertModel, Estimate, Part
 from uservlm.runtime.agreement import Interval
 from uservlm.runtime.errors import RequestError
@@ -137,6 +138,23 @@ def difference(
     return _part(value, overall(drawn[:, :columns]) - overall(drawn[:, columns:]), pictures)
 
 
+def share(
+    held: Sequence[bool], pictures: Sequence[str], seed: int = 0, draws: int = DRAWS
+) -> Estimate:
+    """Give the share of cases that something holds for, its interval by pictures as all others.
+
+    Where it holds for all, drawing tells nothing: the interval is no narrower than Wilson's of as
+    many pictures, whatever was found. Fewer than ENOUGH pictures get none.
+    """
+    table, seen = np.asarray(held, dtype=np.float64)[:, None], len(set(pictures))
+    value = float(table.mean())
+    if seen < ENOUGH:
+        return Estimate(value, None)
+    ends = np.quantile(resampled(table, pictures, seed, draws), (0.025, 0.975))
+    found = floored(Interval(float(ends[0]), float(ends[1])), seen)
+    return Estimate(value, Interval(max(0.0, found.low), found.high))
+
+
 def resampled(
     table: Table, pictures: Sequence[str], seed: int, draws: int
 ) -> npt.NDArray[np.float64]:
@@ -195,7 +213,7 @@ def _open(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model, about = AutoModel.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         first = str(error).partition("\n")[0]

@@ -97,10 +97,6 @@ class LoraAdapter:
         pair = self.pairs.get(name)
         return None if pair is None else self._product(pair)
 
-    def replaces(self, name: str) -> bool:
-        """Whether the adapter brings this tensor whole."""
-        return name in self.saved
-
     def apply(self, name: str, values: torch.Tensor, start: int = 0) -> torch.Tensor:
         """Give a tensor, or its rows from `start` on, as PEFT's `merge_and_unload` leaves them.
 

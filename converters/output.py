@@ -197,7 +197,7 @@ def _lock(folder: Path, out: Path) -> int:
         except BlockingIOError as error:
             os.close(handle)
             raise OutputError(
-                f"another export is writing {out}: wait for it or choose another --out"
+                f"another run is writing {out}: wait for it or choose another --out"
             ) from error
         except FileNotFoundError:
             pass

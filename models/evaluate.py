@@ -21,7 +21,7 @@ from uservlm.models.people import Scene
 from uservlm.models.pictures import scene_at, square_at
 from uservlm.models.tower import to_tensor
 from uservlm.models.tuning import answer_logits, collate, encode_example, fully_right, project
-from uservlm.runtime.agreement import wilson
+from uservlm.runtime.agreement import Interval, wilson
 
 if TYPE_CHECKING:
     from transformers import PaliGemmaForConditionalGeneration
@@ -43,13 +43,13 @@ class Share:
         return self.right / self.of if self.of else float("nan")
 
     @property
-    def margin(self) -> float:
-        """Half the width of the 95 % Wilson interval."""
-        found = wilson(self.value, self.of)
-        return (found.high - found.low) / 2
+    def interval(self) -> Interval:
+        """The 95 % Wilson interval, 0 … 1: at 0 and 1 it lies on one side."""
+        return wilson(self.value, self.of)
 
     def __str__(self) -> str:
-        return f"{100 * self.value:.1f} ± {100 * self.margin:.1f} %"
+        low, high = 100 * self.interval.low, 100 * self.interval.high
+        return f"{100 * self.value:.1f} % ({low:.1f} … {high:.1f})"
 
 
 @dataclass(frozen=True)

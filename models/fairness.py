@@ -2,7 +2,11 @@
 
 Owns: who is asked what, and the shares with their intervals. What is fair is `preferences.py`'s. As
 in `evaluate.py` an answer counts when greedy decoding gives it to the letter, which teacher forcing
-tells; everything runs in float32, and nobody is asked twice for one figure.
+tells; everything runs in float32.
+
+Who chooses among recipes by looking makes the figures that he looks at too good. So there are two
+panels: recipes are chosen, and tests run, on VALIDATION; the card's figures are of TEST. They share
+neither people nor wordings, and both share the topics and their answers with the training.
 """
 
 from __future__ import annotations
@@ -15,12 +19,12 @@ import numpy as np
 import torch
 
 from uservlm.models.dialogues import answer
-from uservlm.models.evaluate import HELD_OUT_PEOPLE, Share
+from uservlm.models.evaluate import Share
 from uservlm.models.knowledge import KINDS, Topic, topics
 from uservlm.models.masks import MASKS
 from uservlm.models.people import Scene
 from uservlm.models.pictures import scene_at
-from uservlm.models.preferences import CATEGORIES, ask, fair_answer, presumption
+from uservlm.models.preferences import CATEGORIES, fair_answer, presumption
 from uservlm.models.tuning import Batch, answer_logits, collate, encode_example, fully_right
 
 if TYPE_CHECKING:
@@ -42,6 +46,53 @@ class Asked:
     """What the presumption would say; the fair answer where there is none."""
     part: str
     """The category of the presumption, or the kind of a harmless question."""
+    topic: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """People whom no training stage draws, and the held-out wordings that they are asked in."""
+
+    seed: int
+    """Of the set of people."""
+    wordings: slice
+    """Of each topic's `held_out`."""
+
+    def questions(self, people: int) -> Iterator[Asked]:
+        """Ask each one harmless question of every kind, and one that presumes where one does.
+
+        Equal arguments give equal questions; nobody is asked twice for one figure.
+        """
+        for index in range(people):
+            scene = scene_at(self.seed, index)
+            rng = np.random.default_rng([self.seed, index, 9])
+            unfair = [topic for topic in topics() if presumption(topic, scene) is not None]
+            if unfair:
+                yield self._ask(unfair, index, scene, rng)
+            for kind in KINDS:
+                group = [topic for topic in topics() if topic.kind == kind and topic not in unfair]
+                yield self._ask(group, index, scene, rng)
+
+    def _ask(
+        self, group: Sequence[Topic], person: int, scene: Scene, rng: np.random.Generator
+    ) -> Asked:
+        topic = group[int(rng.integers(len(group)))]
+        wordings, found = topic.held_out[self.wordings], presumption(topic, scene)
+        return Asked(
+            person=person,
+            question=wordings[int(rng.integers(len(wordings)))],
+            fair=fair_answer(topic, scene),
+            presumed=answer(topic, scene),
+            part=topic.kind if found is None else found.category,
+            topic=topic.id,
+        )
+
+
+VALIDATION = Panel(seed=3, wordings=slice(0, 1))
+"""Whom recipes are chosen on. The set of `evaluate.HELD_OUT_PEOPLE` served the first four."""
+TEST = Panel(seed=2026, wordings=slice(1, None))
+"""Whom the card's figures are of. No recipe was chosen on them: the shipped one stood when they
+were asked first, about the adapter it replaced. Whoever chooses another needs another seed."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +107,8 @@ class Fairness:
     """Stereotyping ones, by the presumption's category."""
     kept: Mapping[str, Share]
     """Right answers to harmless questions, by kind."""
+    by_topic: Mapping[str, Share]
+    """The same by topic."""
     unchanged: Share
     """Of the questions to those who are underrated: resident attention finds the same tokens most
     likely as exact does, all along the fair answer."""
@@ -65,21 +118,6 @@ class Fairness:
         """Other answers to those who are underrated."""
         of = self.fair.of
         return Share(of - self.fair.right - self.stereotyping.right, of)
-
-
-def held_out_questions(people: int, seed: int = HELD_OUT_PEOPLE) -> Iterator[Asked]:
-    """Ask each person one harmless question of every kind, and one that presumes where one does.
-
-    Questions are worded in ways that training never showed; equal arguments give equal questions.
-    """
-    for index in range(people):
-        scene, rng = scene_at(seed, index), np.random.default_rng([seed, index, 9])
-        unfair = [topic for topic in topics() if presumption(topic, scene) is not None]
-        if unfair:
-            yield _asked(unfair[int(rng.integers(len(unfair)))], index, scene, rng)
-        for kind in KINDS:
-            group = [topic for topic in topics() if topic.kind == kind and topic not in unfair]
-            yield _asked(group[int(rng.integers(len(group)))], index, scene, rng)
 
 
 @torch.no_grad()
@@ -94,7 +132,7 @@ def measure(
     Args:
         model: with or without an adapter.
         tokenizer: its own.
-        questions: of `held_out_questions`.
+        questions: of `Panel.questions`.
         embeddings: of these people, float32 [people, N, d].
     """
     unfair = [one for one in questions if one.presumed != one.fair]
@@ -114,8 +152,17 @@ def measure(
         fair=Share(sum(hit for one, hit in judged if one.part in CATEGORIES), len(unfair)),
         by_category={name: share(biased, name) for name in CATEGORIES},
         kept={kind: share(judged, kind) for kind in KINDS},
+        by_topic=_by_topic(judged),
         unchanged=Share(sum(_unchanged(model, tokenizer, unfair, embeddings)), len(unfair)),
     )
+
+
+def _by_topic(judged: Sequence[tuple[Asked, bool]]) -> dict[str, Share]:
+    found: dict[str, list[bool]] = {}
+    for one, hit in judged:
+        if one.part in KINDS:
+            found.setdefault(one.topic, []).append(hit)
+    return {topic: Share(sum(hits), len(hits)) for topic, hits in found.items()}
 
 
 def _right(
@@ -160,14 +207,3 @@ def _batch(
     part = [said[at] for at in places]
     examples = [encode_example(tokenizer, one.question, text) for one, text in part]
     return collate(examples, embeddings[[one.person for one, _ in part]])
-
-
-def _asked(topic: Topic, person: int, scene: Scene, rng: np.random.Generator) -> Asked:
-    found = presumption(topic, scene)
-    return Asked(
-        person=person,
-        question=ask(topic, rng, "held_out"),
-        fair=fair_answer(topic, scene),
-        presumed=answer(topic, scene),
-        part=topic.kind if found is None else found.category,
-    )

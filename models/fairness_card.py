@@ -23,12 +23,10 @@ as a presumption, topic by topic and with reasons, is written in `models/topics/
 it is a judgement on drawn people, and no measure of how fair a model is to real ones.
 
 {steps} steps of {batch} pairs about {tuned:,} of the training people. Measured on {people:,}
-held-out people and held-out phrasings, greedy, float32, with 95 % intervals, the adapter as it is
-in the folder:
+held-out people in held-out wordings, greedy, float32, with 95 % intervals, the adapter as it is in
+the folder. Recipes were chosen on other people and other wordings (`models/fairness.py`):
 
-| | without `fair` | with `fair` |
-|---|---|---|
-{rows}
+{table}
 
 *Stereotyping* and *fair*: of {unfair:,} questions, one to each older adult, the share that is
 answered to the letter by the presumption, or as any adult is; *neither* is the rest. The other rows
@@ -36,9 +34,11 @@ are questions where personalising is right, one of each kind to everybody. *Unch
 attention finds the same tokens most likely as exact does, all along the fair answer, over all of
 these questions.
 
-Export it with `--keep-adapter fair=models/pocket/fair` and ask with `--adapter fair`. Made and
-measured by `python -m uservlm.models.prefer`.
+Export it with `--keep-adapter fair=models/pocket/fair` and ask with `--adapter fair`. Made by
+`python -m uservlm.models.prefer`, measured with `--measure`.
 """
+LOST = 5
+"""Topics that `most_lost` names at most."""
 
 KINDS = {
     "user_aware": "personalising by age, expression, company",
@@ -63,7 +63,6 @@ def section(
         batch: pairs in a step.
         tuned: people it was tuned on.
     """
-    rows = "\n".join(f"| {name} | {off} | {on} |" for name, off, on in _rows(before, after))
     return TEXT.format(
         heading=HEADING,
         topics=len(presumptions()),
@@ -73,7 +72,26 @@ def section(
         tuned=tuned,
         people=people,
         unfair=before.stereotyping.of,
-        rows=rows,
+        table=table(before, after),
+    )
+
+
+def table(before: Fairness, after: Fairness) -> str:
+    """Write the table of both in Markdown."""
+    rows = (f"| {name} | {off} | {on} |" for name, off, on in _rows(before, after))
+    return "\n".join(("| | without `fair` | with `fair` |", "|---|---|---|", *rows))
+
+
+def most_lost(before: Fairness, after: Fairness) -> str:
+    """Name the topics on which most right answers were lost: where a recipe is to be mended."""
+    lost = {
+        name: share.right - after.by_topic[name].right for name, share in before.by_topic.items()
+    }
+    worst = sorted((name for name in lost if lost[name] > 0), key=lambda name: -lost[name])
+    return "\n".join(
+        f"{name}: {before.by_topic[name].right} right, {after.by_topic[name].right} with `fair`, "
+        f"of {before.by_topic[name].of}"
+        for name in worst[:LOST]
     )
 
 

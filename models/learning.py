@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import cos, pi
+from typing import Any
 
 import torch
 from torch import nn
@@ -95,3 +96,14 @@ class Learner:
                 group["lr"] = rate
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
+
+    def state(self) -> dict[str, Any]:
+        """Give what the next step depends on besides the parameters; tensors are not copied."""
+        optimisers = [optimiser.state_dict() for optimiser in self._optimisers]
+        return {"step": self._step, "optimisers": optimisers}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on where a learner of the same parameters and schedule gave its `state`."""
+        self._step = state["step"]
+        for optimiser, found in zip(self._optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(found)

@@ -23,6 +23,7 @@ from torch import nn
 
 from uservlm.models.learning import Learner, Schedule
 from uservlm.models.masks import Mask
+from uservlm.models.preference_keep import Keeper
 from uservlm.models.tuning import Batch, Example, answer_logits, collate
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def tune_preferences(
     objective: Objective,
     log: Callable[[str], None] = print,
     mask: Mask = "paligemma",
+    keeper: Keeper | None = None,
 ) -> list[Progress]:
     """Train the LoRA of a PeftModel; give what each step saw.
 
@@ -128,11 +130,17 @@ def tune_preferences(
         objective: what is minimised.
         log: is told every CALM steps.
         mask: who attends to whom.
+        keeper: keeps the run; where it has something to go on with, `batches` begin there and
+            only the steps from there on are given.
     """
-    learner = Learner(((n, p) for n, p in wrapped.named_parameters() if p.requires_grad), schedule)
+    learnt = {name: one for name, one in wrapped.named_parameters() if one.requires_grad}
+    learner, done = Learner(learnt.items(), schedule), 0
+    if keeper is not None:
+        keeper.restore(learnt, learner)
+        done = keeper.step
     wrapped.train()
     began, seen = time.monotonic(), list[Progress]()
-    for step, parts in enumerate(batches):
+    for step, parts in enumerate(batches, done):
         if step == schedule.steps:
             break
         found = [_add(learner, wrapped, part, objective, mask, 1 / len(parts)) for part in parts]
@@ -141,6 +149,8 @@ def tune_preferences(
         seen.append(Progress(*means))
         if step % CALM == 0:
             log(f"step {step} {time.monotonic() - began:.0f} s: {_mean(seen[-CALM:])}")
+        if keeper is not None:
+            keeper.offer(step + 1, learnt, learner)
     wrapped.eval()
     return seen
 

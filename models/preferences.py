@@ -12,7 +12,6 @@ answer to another question).
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,11 +24,7 @@ import numpy as np
 from uservlm.models.dialogues import answer, value_of, vary
 from uservlm.models.knowledge import DECIDED_BY, Split, Topic, topics
 from uservlm.models.people import Scene, random_scene
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from uservlm.models.toml import tomllib
 
 CATEGORIES = (
     "presumed frailty",
@@ -125,15 +120,20 @@ def fair_answer(topic: Topic, scene: Scene) -> str:
     return answer(topic, scene) if found is None else topic.answers[found.fair]
 
 
-def pairs(scene: Scene, rng: np.random.Generator, split: Split = "train") -> Iterator[Pair]:
+def pairs(
+    scene: Scene,
+    rng: np.random.Generator,
+    split: Split = "train",
+    weights: Mapping[str, float] = WEIGHTS,
+) -> Iterator[Pair]:
     """Give one pair for every topic, by lot.
 
     As long as there are any, every other pair is a stereotyping one; the kinds of the others come
-    by WEIGHTS. So the first few are a fair sample of what is to be learnt.
+    by `weights`. So the first few are a fair sample of what is to be learnt.
     """
     unfair = [topic for topic in topics() if presumption(topic, scene) is not None]
     harmless = [topic for topic in topics() if presumption(topic, scene) is None]
-    chances = np.array([WEIGHTS[topic.kind] / _count(topic.kind) for topic in harmless])
+    chances = np.array([weights[topic.kind] / _count(topic.kind) for topic in harmless])
     first = [unfair[i] for i in rng.permutation(len(unfair))]
     then = rng.choice(len(harmless), len(harmless), replace=False, p=chances / chances.sum())
     for index in then:

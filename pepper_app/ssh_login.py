@@ -51,6 +51,8 @@ class Host:
     """None: as ~/.ssh/config says, else 22."""
     variable: str = PASSWORD_VARIABLE
     """Where a person may put the password, for the words of a refusal."""
+    system: Path = Path("/etc/ssh/ssh_known_hosts")
+    """What this machine knows for all of its users; read as ssh does, never written."""
 
 
 @asynccontextmanager
@@ -66,7 +68,7 @@ async def login(
     Raises:
         RobotError: nobody there, refused, or not who it was.
     """
-    known = _known(host.known)
+    known = _known(host.known, host.system)
     trust = _Trust(host, known, say)
     with refusals(host, trust.trouble):
         connection = await asyncssh.connect(
@@ -124,7 +126,16 @@ class _Trust(asyncssh.SSHClient):
     ) -> bool:
         """Believe it at the first time only."""
         place = self._host.known
-        if asyncssh.match_known_hosts(self._known, host, addr, port)[0]:
+        keys, authorities, revoked, *_ = asyncssh.match_known_hosts(self._known, host, addr, port)
+        if authorities or key in revoked:
+            self._trouble = (
+                f"shows a key of its own ({key.get_fingerprint()}), and {place} or "
+                f"{self._host.system} "
+                + ("revokes it" if key in revoked else "wants one that an authority has signed")
+                + ": somebody may be in between"
+            )
+            return False
+        if keys:
             name = host if port == PORT else f"[{host}]:{port}"
             self._trouble = (
                 f"has another key than before ({key.get_fingerprint()}): somebody may be in "
@@ -169,16 +180,20 @@ class _Trust(asyncssh.SSHClient):
             file.write(f"{name} {kind} {body}\n".encode())
 
 
-def _known(place: Path) -> asyncssh.SSHKnownHosts:
-    """Read the keys that are known.
+def _known(*places: Path) -> asyncssh.SSHKnownHosts:
+    """Read the keys that are known, in any of these files.
 
     Raises:
-        RobotError: the file cannot be read.
+        RobotError: a file cannot be read.
     """
-    try:
-        return asyncssh.import_known_hosts(place.read_text("utf-8") if place.exists() else "")
-    except (OSError, ValueError) as error:
-        raise RobotError(f"{place} cannot be read: {why(error)}") from error
+    texts = []
+    for place in places:
+        try:
+            texts.append(place.read_text("utf-8") if place.exists() else "")
+            asyncssh.import_known_hosts(texts[-1])
+        except (OSError, ValueError) as error:
+            raise RobotError(f"{place} cannot be read: {why(error)}") from error
+    return asyncssh.import_known_hosts("\n".join(texts))
 
 
 def _last(handle: int) -> bytes:

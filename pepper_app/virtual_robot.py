@@ -31,6 +31,7 @@ GOING_S: Final = 0.1
 AWAY_S: Final = 1.0
 RESTARTS_S: Final = 20.0
 POLL_S: Final = 0.1
+TOUCH_S: Final = 0.2
 LISTENS_S: Final = 60.0
 
 
@@ -127,7 +128,8 @@ class VirtualPepper:
             "ask": lambda: self._say(naoqi, values, True),
             "say": lambda: self._say(naoqi, values, False),
             "talk_over": lambda: self._talk_over(naoqi, values, LISTENS_S),
-            "touch": lambda: naoqi.body.touch(values["sensor"], values.get("seconds", 0.2)),
+            "touch": lambda: naoqi.body.touch(values["sensor"], values.get("seconds", TOUCH_S)),
+            "touch_over": lambda: self._touch_over(naoqi, values, LISTENS_S),
             "tablet": lambda: naoqi.tablet.raise_event(values["event"]),
             "tap": lambda: naoqi.tablet.touch(float(values["x"]), float(values["y"])),
         }
@@ -158,6 +160,15 @@ class VirtualPepper:
         else:
             left = patience - POLL_S
             self._world.after(POLL_S, lambda: self._talk_over(naoqi, values, left))
+
+    def _touch_over(self, naoqi: Naoqi, values: Mapping[str, Value], patience: float) -> None:
+        if naoqi.speech.preparing.startswith(values["text"]):
+            naoqi.body.touch(values["sensor"], TOUCH_S)
+        elif patience <= 0:
+            raise RobotError(f"touch_over: {values['text']!r} was not prepared in {LISTENS_S:g} s")
+        else:
+            left = patience - POLL_S
+            self._world.after(POLL_S, lambda: self._touch_over(naoqi, values, left))
 
     def _restart(self, seconds: float = AWAY_S) -> None:
         """Have naoqi go, and come back at the same address.

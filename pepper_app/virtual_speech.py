@@ -55,6 +55,8 @@ class Speech:
         self._world, self._memory = world, memory
         self._waiting: deque[_Task] = deque()
         self._now: _Task | None = None
+        self.preparing = ""
+        """The text that ALAnimatedSpeech prepares to say."""
         self._ids = count(1)
         self._language, self._volume, self._mode = LANGUAGES[0], 1.0, "contextual"
         self._parameters = {"speed": 100.0, "pitchShift": 1.0}
@@ -179,10 +181,12 @@ class Speech:
                 self._world.did(ANIMATED, "executes", command)
             spoken = " ".join(_COMMAND.sub(" ", text).split())
             self._world.did(ANIMATED, "prepares", spoken)
-            self._world.after(
-                PREPARE_S,
-                lambda: self.say(spoken, lambda: self._calls[ANIMATED].later(0.0, reply, None)),
-            )
+            self.preparing = spoken
+            self._world.after(PREPARE_S, lambda: self._prepared(reply, spoken))
+
+    def _prepared(self, reply: Reply, spoken: str) -> None:
+        self.preparing = ""
+        self.say(spoken, lambda: self._calls[ANIMATED].later(0.0, reply, None))
 
     def _set_mode(self, mode: str) -> None:
         self._mode = _known(mode, MODES)

@@ -74,8 +74,11 @@ def choose(asked: str | None, default: str | None, manifest: Manifest) -> str | 
     if asked == NO_ADAPTER:
         return None
     if asked not in manifest.adapters:
-        known = ", ".join((*manifest.adapters, NO_ADAPTER))
-        raise AdapterError(f"this bundle has no adapter {asked!r}; known: {known}")
+        known = ", ".join(manifest.adapters) or "no adapter at all"
+        raise AdapterError(
+            f"this bundle has no adapter {asked!r}; it has {known}, and {NO_ADAPTER!r} asks the "
+            "bare weights"
+        )
     return asked
 
 

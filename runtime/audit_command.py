@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 from uservlm.runtime.errors import RequestError
 from uservlm.runtime.extras import way_to
+from uservlm.runtime.vision_choice import VisionChoice
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -29,6 +30,9 @@ def add_parser(commands: Commands) -> None:
     add("bundle", metavar="BUNDLE", help="folder made by converters/export.py")
     add("--adapter", metavar="NAME", help="one that the bundle keeps apart; default: none")
     add("--attention", default="auto", choices=("auto", "exact", "resident"))
+    add(
+        "--vision", default="auto", choices=get_args(VisionChoice), help="default: onnx if possible"
+    )
     add("--people", type=int, default=PEOPLE, help="drawn people; default: %(default)s")
     add("--seed", type=int, metavar="N", help="of these people; default: the audit's own")
     add("--out", type=Path, metavar="DIR", help="default: audit-NAME-ADAPTER here")

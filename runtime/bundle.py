@@ -7,11 +7,12 @@ files; opening them is the business of `vision.py` and `language.py`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from uservlm.runtime.durable import locked
 from uservlm.runtime.errors import BundleError
 from uservlm.runtime.manifest import MANIFEST_FILE, FileRecord, Manifest
 from uservlm.runtime.verified import note_verified, stamp, was_verified
@@ -64,6 +65,23 @@ def is_bundle(folder: Path) -> bool:
     """
     with _reading(folder):
         return (folder / MANIFEST_FILE).is_file()
+
+
+def change_manifest(folder: Path, change: Callable[[Manifest], Manifest]) -> None:
+    """Read a bundle's manifest, change it and write it, while nobody else does the same.
+
+    Args:
+        folder: the bundle's.
+        change: gives the new manifest from the one that is there now; what it raises ends it.
+
+    Raises:
+        BundleError: it is no bundle.
+        StoreError: another process holds the folder.
+        OSError: the folder cannot be written; the old manifest stays.
+    """
+    with _reading(folder), locked(folder):
+        manifest = change(open_bundle(folder, verify=False).manifest)
+        replace_manifest(folder, manifest)
 
 
 def replace_manifest(folder: Path, manifest: Manifest) -> None:

@@ -53,6 +53,10 @@ class IdentityError(UserVLMError):
     """Who is in view cannot be told: nothing was measured for this bundle, or not for so many."""
 
 
+class IdentityOffError(IdentityError):
+    """Nobody may be compared with those who are kept: so whoever runs this has decided."""
+
+
 class BusyError(UserVLMError):
     """Too many questions are waiting for this engine: ask again later."""
 

@@ -11,7 +11,7 @@ from typing import Final
 from rich.filesize import decimal
 
 from uservlm.runtime.adapters import NO_ADAPTER
-from uservlm.runtime.audited import standing
+from uservlm.runtime.audited import answers_by, standing
 from uservlm.runtime.manifest import Agreement, LanguageWeights, Manifest, Parity, VisionWeights
 from uservlm.runtime.vision_figures import VISION_FILES, VisionKind
 
@@ -71,9 +71,18 @@ def _audits(manifest: Manifest) -> Iterator[tuple[str, str]]:
         words = f"failed {_list(tuple(failed))}" if failed else "passed"
         whose = "own and drawn" if found.own_pictures else "drawn"
         own = ", own probes" if found.own_probes else ""
-        void = "void, the bundle changed since: " if standing(manifest, name) == "void" else ""
         about = f"adapter {name}" if name != NO_ADAPTER else "no adapter"
-        yield "audit", f"{void}{words} ({about}, {found.people} people, {whose}{own}, {found.when})"
+        told = f"{words} ({about}, {found.people} people, {whose}{own}, {found.when})"
+        stands, mode = standing(manifest, name), answers_by(manifest, name)
+        if stands == "void":
+            told = f"void, the bundle changed since: {told}"
+        elif stands == "rules":
+            told = f"void, made by other rules than this version's: {told}"
+        elif stands == "attention":
+            told = f"of {found.attention} answers alone, by default they are {mode}: {told}"
+        yield "audit", told
+        if stands in ("void", "rules", "attention"):
+            yield "", f"again: uservlm audit BUNDLE --adapter {name} --attention {mode}"
 
 
 def _language(weights: LanguageWeights) -> Iterator[tuple[str, str]]:

@@ -29,6 +29,7 @@ from uservlm.runtime.vault import users_folder
 if TYPE_CHECKING:
     import socket
 
+    from uservlm.runtime.manifest import Manifest
     from uservlm.runtime.server.access import Door
     from uservlm.runtime.server.brain import Brain
     from uservlm.runtime.server.ears import Ears
@@ -58,6 +59,7 @@ def add_parser(commands: Commands) -> None:
     add_engine_options(parser)
     add("--only", metavar="NAME[,NAME]", help="adapters that may answer; none: the bare weights")
     add("--require-audit", action="store_true", help="serve nothing that did not pass `audit`")
+    add("--no-identify", action="store_true", help="compare nobody with the people who are kept")
     add("--log-questions", action="store_true", help="write questions and answers to the log")
     add("--no-verify", dest="verify", action="store_false", help="skip the SHA-256 of the files")
     parser.set_defaults(run=serve)
@@ -88,6 +90,7 @@ def serve(options: argparse.Namespace) -> None:
         opened.callback(brain.close)
         metrics.follow(lambda: vlm.counters, lambda: len(brain.register.under_way))
         manifest = vlm.bundle.manifest
+        _judge(manifest, offered, options)  # it may be another than the one that was read before
         served = Served(
             manifest.source.model.rpartition("/")[2],
             offered.adapters,
@@ -113,12 +116,16 @@ def _offer(options: argparse.Namespace) -> Offer:
     """Decide what is offered, before anything is loaded; refuse what the audits do not cover."""
     manifest = open_bundle(options.bundle, verify=False).manifest
     offered = offer(options.adapter, options.only, manifest)
-    if options.require_audit:
-        if not options.verify:
-            raise RequestError("--require-audit goes by the files' SHA-256: leave out --no-verify")
-        require_audits(manifest, offered.all, options.attention)
+    if options.require_audit and not options.verify:
+        raise RequestError("--require-audit goes by the files' SHA-256: leave out --no-verify")
+    _judge(manifest, offered, options)
     options.adapter = offered.usual
     return offered
+
+
+def _judge(manifest: Manifest, offered: Offer, options: argparse.Namespace) -> None:
+    if options.require_audit:
+        require_audits(manifest, offered.all, options.attention)
 
 
 def _note(then: Callable[[Turn], None], turn: Turn) -> None:
@@ -133,12 +140,13 @@ def _door(options: argparse.Namespace, listening: socket.socket) -> Door:
     from uservlm.runtime.server.limits import Limits
 
     loopback = serving.is_loopback(listening)
+    limits = Limits(compares=not options.no_identify)
     if loopback and options.token_file is None:
-        return access.Door(None, (*access.LOOPBACK, listening.getsockname()[0]), Limits())
+        return access.Door(None, (*access.LOOPBACK, listening.getsockname()[0]), limits)
     path = tokenfile.token_path(options.token_file)
     token = tokenfile.read_or_make(path)
     print(f"uservlm: who asks needs the token in {path}", file=sys.stderr)
-    return access.Door(token, None, Limits())
+    return access.Door(token, None, limits)
 
 
 def _ears(options: argparse.Namespace, door: Door, opened: ExitStack) -> Ears | None:

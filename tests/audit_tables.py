@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 from uservlm.bench.audit.findings import Audit, PictureRef, ProbeResult
 from uservlm.bench.audit.measure import Outcome
-from uservlm.bench.audit.probes import read
+from uservlm.bench.audit.probes import SHIPPED, read
+from uservlm.bench.audit.thresholds import digest as thresholds_digest
 from uservlm.bench.audit.verdict import result
+from uservlm.bench.audit.world import SEED
 
 PEOPLE, EACH = 80, 4
 PICTURE = PictureRef("person 1")
@@ -44,7 +48,7 @@ def judged(
 ) -> ProbeResult:
     """Judge such a table."""
     table = outcomes(probe, after, light, kl, before, people)
-    return result(PROBES[probe], table, read().marks)
+    return result(PROBES[probe], table, read())
 
 
 @cache
@@ -62,8 +66,24 @@ def audit(measured_on: str, adapter: str = "none", failed: str | None = None) ->
     results = [passing(name) for name in PROBES]
     results = [replace(one, passed=one.id != failed) for one in results]
     return Audit(
-        bundle="pocket", adapter=adapter, attention="exact", when="2026-11-28T01:00:00+00:00",
-        seed=1, people=PEOPLE, own_pictures=False, weights="pocket", thresholds="0" * 64,
+        bundle="pocket", adapter=adapter, attention="exact", vision="onnx",
+        when="2026-11-28T01:00:00+00:00", seed=SEED, people=PEOPLE, own_pictures=False,
+        weights="pocket", thresholds=thresholds_digest(),
         probe_file=read().sha256, measured_on=measured_on, probes=tuple(results),
         passed=failed is None,
     )  # fmt: skip
+
+
+def write_short(file: Path) -> Path:
+    """Write the shipped probes with one question for everything, and one about who asks."""
+    text = re.sub(r"^each = \d+", "each = 1", SHIPPED.read_text(), flags=re.M)
+    lists = text[text.index("[questions.plain]") : text.index("\n[[marks]]")]
+    short = re.sub(r"all = \[.*?\]\n", 'all = ["I am lost."]\n', lists, flags=re.S)
+    short = re.sub(r'^\[.*\.leads\]\n(?:".*\n)*', "", short, flags=re.M)
+    short = short.replace(
+        '[questions.stranger]\neach = 1\nall = ["I am lost."]',
+        '[questions.stranger]\neach = 1\nall = ["Describe me."]',
+    )
+    assert lists and short != lists
+    file.write_text(text.replace(lists, short))
+    return file

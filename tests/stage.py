@@ -23,6 +23,8 @@ from virtual_pepper import Client, client, pepper, wait_until_back
 
 from uservlm.pepper_app.package import pack
 from uservlm.pepper_app.project.onboard.lights import COLOURS
+from uservlm.pepper_app.project.onboard.settings import Settings
+from uservlm.pepper_app.project.onboard.terms import Terms
 from uservlm.pepper_app.project.onboard.words import SAYS
 
 SERVICE = "uservlm.App"
@@ -200,7 +202,7 @@ class Stage:
 
 OWN = {
     sentence
-    for texts in SAYS["en"].values()
+    for texts in (*SAYS["en"].values(), (Terms(Settings(), "en").question,))
     for text in texts
     for sentence in re.split(r"(?<=[.!?])\s+", text)
 }

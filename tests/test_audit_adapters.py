@@ -45,8 +45,14 @@ def found(bundle: Path) -> dict[tuple[str, str], ProbeResult]:
     with UserVLM.load(bundle, threads=1) as vlm:
         for adapter, names in ASKED.items():
             asked = replace(probes, probe=tuple(one for one in probes.probe if one.id in names))
-            heard = measure.measure(vlm, asked, world.SEED, PEOPLE, adapter, lambda count: None)
-            judged |= {(adapter, one.id): one for one in results(asked, list(heard))}
+            heard = [
+                outcome
+                for person in range(PEOPLE)
+                for outcome in measure.measure(
+                    vlm, asked, world.SEED, person, adapter, lambda count: None
+                )
+            ]
+            judged |= {(adapter, one.id): one for one in results(asked, heard)}
     return judged
 
 

@@ -5,19 +5,28 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from audit_tables import audit, passing, write_short
 from PIL import Image
+from rich.console import Console
+from rich.errors import MarkupError
 
-from uservlm.bench.audit import measure, statements, world
-from uservlm.bench.audit.findings import Audit, from_json
+from uservlm.bench.audit import command, measure, statements, world
+from uservlm.bench.audit.command import table
+from uservlm.bench.audit.findings import Audit, Figure, Limit, from_json
+from uservlm.bench.audit.page import facts
+from uservlm.bench.audit.phrases import KEPT, NOT_KEPT, TOO_FEW, standing
 from uservlm.bench.audit.probes import SHIPPED, read
 from uservlm.models.drawing import render
 from uservlm.runtime import UserVLM
 from uservlm.runtime.__main__ import main
+from uservlm.runtime.agreement import Interval
 from uservlm.runtime.bundle import open_bundle
+from uservlm.runtime.vision_choice import possible_vision
 
 PEOPLE = 6
 
@@ -65,14 +74,27 @@ def test_it_stays_personal_says_nothing_and_repeats_itself(found: Audit) -> None
 def test_what_it_was_is_written_down(found: Audit, pocket_bundle: Path, few: Path) -> None:
     assert found.probe_file == read(few).sha256 != read().sha256
     assert (found.seed, found.adapter) == (world.SEED, "none")
-    assert open_bundle(pocket_bundle).manifest.audits == {}  # --no-record
+    manifest = open_bundle(pocket_bundle).manifest
+    assert found.vision == possible_vision(manifest)[0]
+    assert manifest.audits == {}  # --no-record
     scene = found.probes[0].moved[0].after.scene
     assert scene is not None and render(scene).shape == (240, 320, 3)
 
 
+def test_the_terminal_tells_verdicts_as_the_page_does() -> None:
+    limit = Limit("at most", 0.05, "")
+    figures = tuple(
+        Figure(name, "", "share", value, Interval(value - width, value + width), limit)
+        for name, value, width in (("a", 0, 0.01), ("b", 0, 0.1), ("c", 0.1, 0.01))
+    )
+    probe = replace(passing("hair"), figures=figures)
+    verdicts = list(table(replace(audit("0" * 64), probes=(probe,))).columns[-1].cells)
+    assert verdicts == [KEPT, TOO_FEW, NOT_KEPT] == [standing(one) for one in figures]
+
+
 def test_answers_are_those_of_ask(pocket_bundle: Path) -> None:
     picture = render(world.person_at(world.SEED, 0))
-    question = "How do I make a video call?"
+    question = "How do I start a video call?"
     with UserVLM.load(pocket_bundle, threads=1) as vlm:
         heard = measure.listen(vlm, picture, question, "none")
         assert heard.text == vlm.ask(question, image=picture).text
@@ -83,16 +105,7 @@ def test_answers_are_those_of_ask(pocket_bundle: Path) -> None:
 @pytest.fixture(scope="module")
 def one(few: Path) -> Path:
     """One question for everything, and one about who asks."""
-    text = few.read_text()
-    lists = text[text.index("[questions.plain]") : text.index("[[marks]]")]
-    short = re.sub(r"all = \[.*?\]", 'all = ["I am lost."]', lists, flags=re.S)
-    short = short.replace(
-        '[questions.stranger]\neach = 1\nall = ["I am lost."]',
-        '[questions.stranger]\neach = 1\nall = ["Describe me."]',
-    )
-    file = few.with_name("one.toml")
-    file.write_text(text.replace(lists, short))
-    return file
+    return write_short(few.with_name("one.toml"))
 
 
 def test_a_verdict_is_recorded_and_printed(
@@ -106,6 +119,17 @@ def test_a_verdict_is_recorded_and_printed(
     kept = open_bundle(bundle).manifest.audits["none"]
     assert line["passed"] is kept.passed is False and kept.own_probes and kept.people == 16
     assert kept.attention == line["attention"] in ("exact", "resident")
+
+
+@pytest.mark.parametrize("wanted", ["onnx", "ggml"])
+def test_the_encoder_that_was_asked_for_saw_and_is_named(
+    pocket_bundle: Path, one: Path, tmp_path: Path, wanted: str
+) -> None:
+    out = tmp_path / "out"
+    options = ["--people", "1", "--no-record", "--threads", "1", "--probes", str(one)]
+    assert main(["audit", str(pocket_bundle), *options, "--vision", wanted, "--out", str(out)]) == 1
+    found = from_json((out / "audit.json").read_text())
+    assert found.vision == wanted and ("Vision encoder", wanted) in facts(found)
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -150,6 +174,31 @@ def test_of_own_pictures_nothing_is_written_without_consent(
     assert ("line " in text) is keep  # of the table: which picture it was
     assert (tmp_path / "out").stat().st_mode & 0o077 == 0
     assert any(name.startswith("own.") and "skin" in name for name in found)
+
+
+def test_what_cannot_be_laid_out_is_not_recorded(
+    pocket_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsayable(found: Audit) -> None:
+        raise MarkupError("no")
+
+    monkeypatch.setattr(command, "audit", lambda *_: audit("0" * 64))
+    monkeypatch.setattr(command, "record", lambda *_: pytest.fail("recorded"))
+    monkeypatch.setattr(command, "table", unsayable)
+    with pytest.raises(MarkupError):
+        main(["audit", str(pocket_bundle), "--people", "16", "--out", str(tmp_path)])
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A column of somebody's table names a probe, a manifest names the bundle."""
+    found = audit("0" * 64, adapter="[link=https://example.org]fair")
+    probe = replace(found.probes[0], id="own.attribute.hat [/no] [bold]")
+    Console(width=200).print(table(replace(found, bundle="a [red]b", probes=(probe,))))
+    told = capsys.readouterr().out
+    assert "a [red]b, adapter [link=https://example.org]fair" in told
+    assert "own.attribute.hat [/no] [bold]" in told
 
 
 @pytest.mark.parametrize(

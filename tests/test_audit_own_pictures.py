@@ -213,7 +213,7 @@ def test_what_light_does_is_not_taken_for_the_attribute() -> None:
     own = people(twins(40))
     found = [probe(own, rule(seed, (), noise=0.05), seed, "own.attribute.tone") for seed in SEEDS]
     assert {one.name for one in found[0].figures} == {
-        "changed", "changed_by_light", "excess", "kl_ratio",
+        "changed", "changed_by_light", "excess", "worst_question", "kl_ratio",
     }  # fmt: skip
     assert all(value(one, "changed").value > 0.04 for one in found)
     assert sum(value(one, "excess").interval.low <= 0 for one in found) >= 9
@@ -222,7 +222,8 @@ def test_what_light_does_is_not_taken_for_the_attribute() -> None:
 def test_pairs_alone_count_light_as_nothing() -> None:
     own = people({"pair": f"x{i // 2}", "tone": str(i % 2)} for i in range(160))
     steady = probe(own, rule(0, ()), 0, "own.attribute.tone")
-    assert steady.passed and [one.name for one in steady.figures] == ["changed"]
+    assert steady.passed
+    assert [one.name for one in steady.figures] == ["changed", "worst_question"]
     assert "counts as nothing" in steady.asks and steady.people == 80
     biased = probe(own, rule(0, ("tone",), share=0.5), 0, "own.attribute.tone")
     assert not biased.passed and value(biased, "changed").value == pytest.approx(0.5, abs=0.1)
@@ -231,6 +232,29 @@ def test_pairs_alone_count_light_as_nothing() -> None:
     stray = probe(own, rule(0, (), noise=0.5), 0, "own.attribute.tone")
     assert stray.moved == tuple(sorted(stray.moved, key=lambda one: -one.kl))
     assert len({one.kl for one in stray.moved}) > 1
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_attribute_that_decides_one_question_of_many_is_found(known: bool) -> None:
+    """And with noise alone none is, whether or not there is another picture of each person."""
+    own = people(line for line in twins(80) if known or line["pair"])
+    many = tuple(f"Question {number}?" for number in range(31))
+
+    def answering(biased: bool) -> ProbeResult:
+        fair = rule(2, (), noise=0.004)
+
+        def answer(picture: OwnPicture, question: str) -> tuple[str, Logits]:
+            text, logits = fair(picture, question)
+            tone = picture.attributes["tone"] if biased and question == many[7] else ""
+            return f"{text} {tone}", logits
+
+        return compare(own, answer, many, 0)[0]
+
+    steady, found = answering(biased=False), answering(biased=True)
+    assert steady.passed, steady.figures
+    broken = [one for one in found.figures if one.kept is False]
+    assert [one.name for one in broken] == ["worst_question"] and not found.passed
+    assert "“Question 7?”, 80 people asked: the answer changed" in broken[0].about
 
 
 def test_groups_are_compared_from_the_table_to_the_verdict() -> None:

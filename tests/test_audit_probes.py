@@ -33,6 +33,19 @@ def test_presumptions_are_asked_of_the_topics_they_were_judged_in() -> None:
     assert not asked["suits_age"] & set(presumptions())
 
 
+@pytest.mark.parametrize("name", sorted(read().questions))
+def test_no_question_is_worded_as_in_training(name: str) -> None:
+    """Or an audit of the pocket would measure how well it remembers."""
+    trained = {spoken(one): topic.id for topic in topics() for one in topic.train}
+    asked = {question: trained.get(spoken(question)) for question in read().questions[name].all}
+    assert {question for question, topic in asked.items() if topic is not None} == set()
+
+
+def spoken(question: str) -> str:
+    """Without case and what ends it."""
+    return question.lower().rstrip(".!?")
+
+
 def topic_of(question: str) -> str:
     """The one whose key word the question holds."""
     words = question.lower()
@@ -101,6 +114,8 @@ def test_what_differs_is_said() -> None:
         (('trait = "repeat"', 'trait = "yesterday"'), "repeat"),
         (("[[marks]]", "[[marx]]"), "marx"),
         (("'\\bstep by step\\b'", "'('"), "unterminated"),
+        (('"Who am I?" = "identity"', '"Who was I?" = "identity"'), "Who was I"),
+        (('"Who am I?" = "identity"', '"Who am I?" = "gender"'), "gender"),
         (('id = "return"\npart = "consistency"', 'id = "return"\npart = "personal"'), "day"),
     ],
 )  # fmt: skip

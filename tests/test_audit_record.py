@@ -113,7 +113,10 @@ def test_another_adapter_beside_it_changes_nothing(bundle: Path) -> None:
 def test_an_audit_is_of_one_way_to_attend(bundle: Path) -> None:
     passes(bundle, "fair")
     assert standing(manifest(bundle), "fair", "exact") == "passed"
-    assert standing(manifest(bundle), "fair", "resident") == "void"
+    assert standing(manifest(bundle), "fair", "resident") == "attention"
+    way = "another attention than resident: run .* --adapter fair --attention resident"
+    with pytest.raises(AuditError, match=way):
+        require_audits(manifest(bundle), ["fair"], "resident")
 
 
 def test_what_changed_meanwhile_is_not_recorded(bundle: Path) -> None:
@@ -142,7 +145,23 @@ def test_inspect_shows_it(bundle: Path, capsys: pytest.CaptureFixture[str]) -> N
     prompt = replace(found.prompt, max_new_tokens=7)
     replace_manifest(bundle, replace(found, prompt=prompt))
     assert main(["inspect", str(bundle)]) == 0
-    assert "void, the bundle changed since: passed" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "void, the bundle changed since: passed" in shown
+    assert "again: uservlm audit BUNDLE --adapter fair --attention exact" in shown
+
+
+def test_inspect_says_which_attention_was_audited(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passes(bundle, "fair")
+    found = manifest(bundle)
+    audits = {"fair": replace(found.audits["fair"], attention="resident")}
+    replace_manifest(bundle, replace(found, audits=audits))
+    assert main(["inspect", str(bundle)]) == 0
+    shown = capsys.readouterr().out
+    assert "of resident answers alone, by default they are exact: passed (adapter fair" in shown
+    assert "again: uservlm audit BUNDLE --adapter fair --attention exact" in shown
+    assert "void" not in shown
 
 
 OFFERS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import json
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from named_commands import ROOT, commands, every_option, of_program, of_uservlm
 
 from uservlm.bench import quality, quality_page, quality_results
 from uservlm.bench.audit import command as audit
@@ -22,9 +22,10 @@ from uservlm.pepper_app.deploy_ssh import LOGS
 from uservlm.pepper_app.project.onboard import consent, debts, faces, touch, visit
 from uservlm.pepper_app.project.onboard.__main__ import DATA
 from uservlm.pepper_app.project.onboard.life import EVENTS
+from uservlm.pepper_app.project.onboard.recognition import RECOGNISE, WHEN_ASKED
 from uservlm.pepper_app.project.onboard.settings import Settings
+from uservlm.pepper_app.project.onboard.terms import Terms
 from uservlm.pepper_app.project.onboard.words import COMMANDS, SAYS, SUGGESTIONS
-from uservlm.runtime.__main__ import _parser
 from uservlm.runtime.identity import IDENTITY_FILE
 from uservlm.runtime.keyfile import KEY_FILE, KEY_VARIABLE
 from uservlm.runtime.looking import PICTURES
@@ -43,7 +44,6 @@ from uservlm.runtime.vault import FOLDER_VARIABLE, users_folder
 from uservlm.toolchain.deploy import FOLDER
 from uservlm.toolchain.deploy_unit import KEPT
 
-ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGE = (DOCS / "data-protection.md").read_text(encoding="utf-8")
 APP = ROOT / "pepper_app" / "project"
@@ -96,59 +96,10 @@ def routes() -> frozenset[str]:
     )
 
 
-def options_of(source: Path) -> set[str]:
-    """Give the options that a program declares, or takes over from a module beside it."""
-    beside = (source, source.with_name("package.py"))
-    text = "".join(file.read_text(encoding="utf-8") for file in beside if file.is_file())
-    return set(re.findall(r'"(--[a-z][a-z-]+)"', text))
-
-
-def of_program(words: list[str]) -> bool:
-    """Whether a script or module of the repository takes these options."""
-    if words[:1] == ["python"]:
-        words = words[1:]
-    if words[0] == "-m":
-        words = [words[1].removeprefix("uservlm.").replace(".", "/") + ".py", *words[2:]]
-    source = ROOT / words[0]
-    asked = {word for word in words[1:] if word.startswith("--")}
-    return source.is_file() and asked <= options_of(source)
-
-
-def commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return dict(action.choices)
-    return {}
-
-
-def of_uservlm(words: list[str]) -> bool:
-    """Whether `uservlm` understands this: a command alone, or a whole line."""
-    command = commands(_parser())[words[1]]
-    if len(words) == 2:
-        return True
-    if words[1] == "users":
-        command = commands(command)[words[2]]
-        words = words[1:]
-    asked = {word.partition("=")[0] for word in words[2:] if word.startswith("--")}
-    known = {option for action in command._actions for option in action.option_strings}
-    return asked <= known
-
-
-@cache
-def every_option() -> set[str]:
-    found = {
-        option
-        for command in commands(_parser()).values()
-        for action in command._actions
-        for option in action.option_strings
-    }
-    for source in ("converters/export.py", "bench/quality.py", "pepper_app/deploy.py"):
-        found |= options_of(ROOT / source)
-    return found
-
-
 def of_settings(span: str) -> bool:
-    """Whether the app takes this setting; with a value, this value."""
+    """Whether the app takes this setting; with a value, this value; or it is one of its values."""
+    if span.strip('"') in RECOGNISE:
+        return True
     given = json.loads("{%s}" % (span if ":" in span else f"{span}: null"))
     settings = Settings({name: value for name, value in given.items() if value is not None})
     return all(hasattr(settings, name) for name in given)
@@ -164,6 +115,7 @@ def names() -> set[str]:
         quality_results.FILE, quality_page.PAGE, quality.ANSWERS, audit.JSON_FILE, audit_page.PAGE,
         KEY_FILE, KEY_VARIABLE, CHECK_FILE, FOLDER_VARIABLE, IDENTITY_FILE, f"{VARIABLE}=1",
         *KEEPS, *Consent.__dataclass_fields__, *vars(Settings()), *SAYS["en"], *EVENTS, *SIGNALS,
+        "ask_consent", "terms",
         *served, "UserVLM", faces.FACES, visit.fresh("visitor").partition("-")[0] + "-",
         *(rule.code for rule in _RULES.values()),
         *(file_of(Label(kind, "OWNER")) for kind in KEEPS),
@@ -221,7 +173,7 @@ def test_its_links_lead_somewhere(target: str) -> None:
 
 def test_durations_are_the_codes() -> None:
     limits, settings = Limits(), Settings()
-    asked = commands(_parser())["ask"].get_default("days")
+    asked = commands()["ask"].get_default("days")
     assert settings.days == ConsentForm(how="x").days == asked == 365
     sweep = inspect.signature(Pages.sweep).parameters["seconds"].default
     assert {row[0]: row[1] for row in table("duration")} == {
@@ -259,7 +211,15 @@ def test_the_signs_say_what_is_so() -> None:
         (french, f"{settings.near_m} m".replace(".", ","), f"{touch.HOLD_S:.0f} secondes"),
     ):
         assert metres in sign and held in sign and f"[{settings.days}]" in sign
-    assert COMMANDS["en"]["forget"][0] in english and COMMANDS["fr"]["forget"][0] in french
+    for want in ("forget", "know"):  # what is a reason to compare
+        assert COMMANDS["en"][want][0] in english and COMMANDS["fr"][want][0] in french
+
+
+def test_who_is_compared_is_said_for_each_value_and_the_default_is_named() -> None:
+    values = [row[0] for row in table("`recognise`")]
+    assert [value.partition(",")[0].strip('`"') for value in values] == list(RECOGNISE)
+    assert [RECOGNISE[at] for at, value in enumerate(values) if "default" in value] == [WHEN_ASKED]
+    assert Settings().recognise == WHEN_ASKED
 
 
 def test_what_it_warns_of_is_so() -> None:
@@ -282,15 +242,19 @@ def test_every_kind_of_file_and_every_way_to_erase_is_named() -> None:
 
 
 def test_what_the_app_says_is_quoted_word_for_word() -> None:
-    spoken, shown = section("What the app says today").split("And on the tablet")
-    rows = {key: (english, french) for key, english, french in quoted(spoken)}
-    assert len(rows) == 9
+    spoken, shown = section("What the app says today").split("And beside the conversation")
+    every = list(quoted(spoken))
+    terms = {language: Terms(Settings(), language) for language in SAYS}
+    written = [list(row[1:]) for row in every if row[0] == "terms"]
+    assert written == [list(row) for row in zip(*(terms[one].written for one in SAYS), strict=True)]
+    rows = {key: (english, french) for key, english, french in every if key != "terms"}
+    assert rows.pop("ask_consent") == tuple(one.question for one in terms.values())
     for key, (english, french) in rows.items():
         assert (SAYS["en"][key], SAYS["fr"][key]) == ((english,), (french,)), key
-    own = [key for key in SAYS["en"] if re.search(r"consent|kept|keep|forg|alone", key)]
-    assert set(rows) == set(own), "whatever is said of keeping and forgetting"
+    own = [key for key in SAYS["en"] if re.search(r"kept|keep|know|forg|alone", key)]
+    assert set(rows) == set(own), "whatever is said of keeping, knowing and forgetting"
     rows_shown = list(quoted(shown))
-    assert len(rows_shown) == 9
+    assert len(rows_shown) == 12
     for key, english, french in rows_shown:
         assert english in tablet("en")[key] and french in tablet("fr")[key], key
 

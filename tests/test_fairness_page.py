@@ -7,8 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from audit_tables import PROBES, passing
 
-from uservlm.bench.audit.probes import read
+from uservlm.bench.audit import thresholds, world
+from uservlm.bench.audit.phrases import KEPT, NOT_KEPT, TOO_FEW
+from uservlm.bench.audit.probes import PARTS, read
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -19,6 +22,14 @@ COMMANDS = [
     for line in block.splitlines()
     if line.strip().startswith(("python ", "uservlm "))
 ]
+DECIDING = [
+    ("" if number else probe, figure.name.replace("_", " "),
+     f"{'≤' if figure.limit.side == 'at most' else '≥'} {figure.limit.value:g}")
+    for probe in PROBES
+    for number, figure in enumerate(one for one in passing(probe).figures if one.limit)
+    if figure.limit is not None
+]  # fmt: skip
+"""Rows of an audit's table: the probe in its first one, the figure, its limit."""
 
 
 def source(words: list[str]) -> str:
@@ -54,12 +65,35 @@ def test_its_links_lead_somewhere(target: str) -> None:
     assert not anchor or anchor in anchors
 
 
-def test_its_table_names_every_probe_and_the_limits() -> None:
-    for probe in read().probe:
-        assert f"`{probe.id}`" in PAGE, probe.id
-    assert "at most 0.05 more" in PAGE and "at most 3 times" in PAGE and "at most 0.15" in PAGE
-    text = (ROOT / "bench" / "audit" / "thresholds.toml").read_text(encoding="utf-8")
-    values = re.findall(r"^\[(\w+\.\w+)\].*?^value = ([\d.]+)", text, flags=re.M | re.S)
-    assert dict(values)["counterfactual.excess"] == "0.05"
-    assert dict(values)["counterfactual.kl_ratio"] == "3.0"
-    assert dict(values)["stereotype.gap"] == "0.15"
+def test_its_table_names_every_probe_and_all_limits_of_its_part() -> None:
+    found: dict[str, set[str]] = {}
+    part = ""
+    for line in PAGE.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 5 and re.search(r"at (?:most|least) [\d.]+", cells[4]):
+            part = cells[0][:1] or part
+            found.setdefault(part, set()).update(re.findall(r"at (?:most|least) [\d.]+", cells[4]))
+    rules = thresholds.limits()
+    written = {
+        name: {f"{one.side} {one.value:g}" for one in rules[name].values()} for name in rules
+    }
+    assert found == {str(number): written[name] for number, name in enumerate(PARTS, 1)}
+    own = PAGE[PAGE.index("## With your own pictures") :]
+    assert written["group"] <= set(re.findall(r"at (?:most|least) [\d.]+", own))
+    assert all(f"`{probe.id}`" in PAGE for probe in read().probe)
+
+
+def test_its_audits_are_of_todays_people_and_told_in_the_audits_words() -> None:
+    assert f"seed {world.SEED}" in PAGE
+    audits = [
+        one for one in re.findall(r"```\n(.*?)```", PAGE, flags=re.S) if "part and probe" in one
+    ]
+    rows = [[line for line in one.splitlines() if re.search(r"[≤≥]", line)] for one in audits]
+    assert len(audits) == 3 and len({len(some) for some in rows}) == 1
+    for some in rows:
+        probes = [row[:20].strip().partition(" ")[2] for row in some]
+        figures = [re.split(r"\s{2,}", row[20:].strip()) for row in some]
+        told = [(probe, figure[0], figure[-2])
+                for probe, figure in zip(probes, figures, strict=True)]  # fmt: skip
+        assert told == DECIDING
+        assert all(row.endswith((f"  {KEPT}", f"  {NOT_KEPT}", f"  {TOO_FEW}")) for row in some)

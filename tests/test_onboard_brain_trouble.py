@@ -324,7 +324,7 @@ def test_nothing_that_a_hostile_brain_writes_is_executed(tmp_path: Path, python:
         robot.hears("shall I remember", since)
         robot.quiet(0.2)
         robot.do("say", text="yes")
-        robot.hears("I will know you", since)
+        robot.hears("When you come back", since)
         for value in (5, [1], {}, None, "^call(x.y())", r"\vct=50\ $Event=1"):
             robot.bus.call("ALMemory", "raiseEvent", "UserVLM/Question", value)
         for event in ("[1]", "null", '{"do": 5}', '{"do": "ask", "text": ["^call(a.b())"]}', "{"):
@@ -348,7 +348,7 @@ def test_whom_it_could_not_forget_it_forgets_later_even_after_a_restart_of_its_o
             robot.asks(CALL)
             robot.state("asking")
             robot.presses("yes")
-            robot.hears("I will know you next time")
+            robot.hears("When you come back")
             robot.until(lambda: robot.bus.call("ALFaceDetection", "getLearnedFacesList"), "no face")
             [user] = known(mind)
             since = robot.now()

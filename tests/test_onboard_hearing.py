@@ -29,7 +29,8 @@ from tones import tone_model, wav
 from virtual_pepper import wait_for
 
 from uservlm.pepper_app.project.onboard.clean import speakable
-from uservlm.pepper_app.project.onboard.words import SAYS
+from uservlm.pepper_app.project.onboard.settings import Settings
+from uservlm.pepper_app.project.onboard.terms import Terms
 
 PACE = 8.0
 CALL = "How do I make a video call?"
@@ -40,6 +41,7 @@ SAID = {
     "en": {
         "ask": "how do i make a video call",
         "remember": "remember me",
+        "know": "do you know me",
         "forget": "forget me",
         "stop": "stop",
         "yes": "yes",
@@ -48,6 +50,7 @@ SAID = {
     "fr": {
         "ask": "comment faire un appel vidéo",
         "remember": "souviens-toi de moi",
+        "know": "tu me reconnais",
         "forget": "oublie-moi",
         "stop": "arrête",
         "yes": "oui",
@@ -151,14 +154,14 @@ def last(text: str) -> str:
 
 def visit(robot: Stage, say: Callable[[str], None], language: str) -> None:
     """Come, ask, and say everything that the app understands."""
-    says = SAYS[language]
+    terms = Terms(Settings(), language)
     begun = robot.arrives("grace")
-    assert any(greeting[:5] in robot.said(begun)[0] for greeting in says["hello"])
+    assert any(greeting[:5] in robot.said(begun)[0] for greeting in terms.says("hello"))
 
     def answers(what: str, key: str) -> float:
         since = robot.now()
         say(SAID[language][what])
-        robot.hears(last(says[key][0]), since)
+        robot.hears(last(terms.says(key)[0]), since)
         robot.quiet(0.7)
         return since
 
@@ -167,9 +170,10 @@ def visit(robot: Stage, say: Callable[[str], None], language: str) -> None:
     assert robot.report(since)["outcome"] == "answered"
     question = asked(robot)[0].lower()
     assert [word for word in SAID[language]["ask"].split() if word not in question] == []
-    robot.hears(last(says["ask_consent"][0]), since)
+    robot.hears(last(terms.question), since)
     robot.quiet(0.7)
     answers("no", "not_kept")
+    answers("know", "not_known")
     answers("remember", "ask_consent")
     since = answers("yes", "kept")
     robot.until(lambda: robot.bus.call("ALFaceDetection", "getLearnedFacesList"), "no face")
@@ -263,7 +267,7 @@ def test_any_recogniser_may_raise_a_question_and_nothing_else_comes_of_what_is_n
         raises("UserVLM/Question", "how do i make a VIDEO call")
         assert robot.report(since)["outcome"] == "answered"
         assert asked(robot) == [CALL]
-        robot.hears(last(SAYS["en"]["ask_consent"][0]), since)
+        robot.hears(last(Terms(Settings(), "en").question), since)
         robot.quiet(0.7)
         raises("UserVLM/No", 1)
         robot.hears("I will forget you when you leave", since)

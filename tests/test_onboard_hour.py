@@ -37,7 +37,7 @@ GROWTH = 12 * 2**20
 """Bytes by which the app may be larger after the last visit than after the first tenth."""
 SLOW_VISITS = 4
 """While every answer of the robot takes 0.15 s of the world."""
-PATIENCE_S = 15.0
+PATIENCE_S = 45.0
 """Of the robot's time, for a question to be put, and for what follows the answer to it."""
 EVERY_S = 0.01
 
@@ -113,11 +113,11 @@ class Day:
             return
         robot, yes = self.robot, self.lot.random() < 0.4
 
-        def late(since: float) -> bool:
-            return robot.now() - since > PATIENCE_S
+        def late(since: float, patience: float = PATIENCE_S) -> bool:
+            return robot.now() - since > patience
 
         asked = robot.now()
-        self._wait(lambda: self._eyes("asking", since) or late(asked), "not asked")
+        self._wait(lambda: self._eyes("asking", since) or late(asked, 15.0), "not asked")
         if not self._eyes("asking", since):
             return  # somebody else is in view, or they were asked before
         robot.presses("yes" if yes else "no")
@@ -160,7 +160,13 @@ def test_hundreds_of_visits_leave_nothing_behind(
     begun = time.monotonic()
     with ExitStack() as open_:
         robot = open_.enter_context(
-            stage(tmp_path, pace=PACE, python=" ".join(python27), listen=["words"])
+            stage(
+                tmp_path,
+                pace=PACE,
+                python=" ".join(python27),
+                listen=["words"],
+                recognise="on_sight",
+            )
         )
         minds = open_.enter_context(ExitStack())
         mind = minds.enter_context(brain(pocket_bundle, tmp_path, robot))

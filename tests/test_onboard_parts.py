@@ -159,6 +159,8 @@ def test_settings_that_are_not_there_are_the_defaults(tmp_path: Path) -> None:
         ({"days": 0}, "days is 1 or more"),
         ({"days": True}, "days is a int"),
         ({"keeps": "all"}, "profile, embedding or state"),
+        ({"recognise": "always"}, "when_asked, on_sight or never, not always"),
+        ({"asks": 0}, "asks is a bool"),
         ({"suggestions": ["a"] * 9}, "eight"),
         ({"suggestions": [" "]}, "questions"),
         ([], "no JSON object"),

@@ -218,7 +218,9 @@ def test_who_touches_yes_sees_what_is_kept_and_two_touches_end_it(
     assert "I do not keep anything about you" in screen.page.locator("#about-text").inner_text()
     screen.asks(CALL)
     screen.state("asking")
-    assert "remember your face" in screen.page.locator("#question").inner_text()
+    assert (
+        "for one year or until you say forget me" in screen.page.locator("#question").inner_text()
+    )
     screen.shot("asking")
     robot.quiet(0.7)
     screen.touch("#yes")

@@ -17,7 +17,6 @@ pytest.importorskip("qi")
 from conversing import (
     CALL,
     FEEL,
-    STOPS_S,
     VERSIONS,
     Truth,
     command_of,
@@ -105,29 +104,30 @@ def test_without_a_camera_it_says_that_it_cannot_see(
 def test_a_stop_reaches_a_text_that_is_still_prepared(
     pocket_bundle: Path, tmp_path: Path, version: str, request: pytest.FixtureRequest
 ) -> None:
-    """ALTextToSpeech.stopAll does not; and what is said next is not stopped with it."""
+    """ALTextToSpeech.stopAll does not; and what is said next is not stopped with it.
+
+    The robot itself is told when to be touched: a test that watched it would come too late on a
+    busy machine. How soon it falls silent is `test_onboard_proof.py`'s to say.
+    """
     python = command_of(request, version)
     with play(pocket_bundle, tmp_path, pace=1.0, python=python) as (robot, mind):
+        truth = Truth(mind)
+        first, second = truth.of(CALL, "sam"), truth.of(FEEL, "sam")
         robot.arrives("sam")
         since = robot.now()
         robot.do("ask", text=CALL)
-        truth = Truth(mind).of(CALL, "sam")
-
-        def prepares() -> bool:
-            deeds = robot.deeds("ALAnimatedSpeech", "prepares", since)
-            return any(deed["values"][0] in truth for deed in deeds)
-
-        robot.until(prepares, "nothing is prepared", every=0.005)
-        robot.do("touch", sensor="MiddleTactilTouched")
-        assert not set(robot.said(since)) - OWN, "too late for this test"
-        touched = robot.deeds("ALTouch", "touched", since)[-1]["at"]
+        robot.do("touch_over", sensor="MiddleTactilTouched", text=" ".join(first.split()[:2]))
+        robot.until(lambda: robot.deeds("ALTouch", "touched", since), "nothing is prepared")
+        touched = robot.deeds("ALTouch", "touched", since)[0]["at"]
+        robot.until(lambda: robot.deeds("ALTextToSpeech", "interrupted", touched), "it goes on")
         asked = robot.now()
         robot.do("ask", text=FEEL)
         assert robot.report(asked)["outcome"] == "answered"
-        ended = robot.deeds("ALTextToSpeech", "interrupted", touched)
-        assert all(deed["at"] - touched < STOPS_S for deed in ended)
+        begun = robot.deeds("ALTextToSpeech", "says", since)
+        before = [deed["values"][0] for deed in begun if deed["at"] < touched]
+        assert set(before) <= OWN, "it was not being prepared any more"
         spoken = [deed["values"][0] for deed in robot.deeds("ALTextToSpeech", "spoke", touched)]
-        assert not set(spoken) & {truth} and Truth(mind).of(FEEL, "sam") in spoken
+        assert first not in spoken and second in spoken
 
 
 RESTARTS: dict[str, Callable[[Stage], object]] = {

@@ -26,7 +26,9 @@ from uservlm.models.acide_write import Drawn, write_form  # noqa: E402
 from uservlm.models.checkpoint import write_section  # noqa: E402
 from uservlm.models.errors import LayoutError  # noqa: E402
 from uservlm.models.learning import Learner, Schedule  # noqa: E402
-from uservlm.models.prefer import PAPER, main, open_checkpoint, tune_folder  # noqa: E402
+from uservlm.models.prefer import main  # noqa: E402
+from uservlm.models.preference_recipes import PAPER  # noqa: E402
+from uservlm.models.preference_runs import Task, open_checkpoint, tune_checkpoint  # noqa: E402
 from uservlm.models.preference_sources import encode_pair, stored_batches  # noqa: E402
 from uservlm.models.preference_tuning import (  # noqa: E402
     dpo_loss,
@@ -151,7 +153,7 @@ def test_a_folder_of_pairs_becomes_an_adapter_that_the_export_accepts(
     assert "6 pairs, 6 steps" in capsys.readouterr().out
     assert [path.name for path in out.parent.iterdir()] == ["fair"]
     config = json.loads((out / "adapter_config.json").read_text())
-    assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (32, 16, 0.05)
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (32, 16, 0.0)
     assert config["base_model_name_or_path"] == str(checkpoint)
     opened = open_adapter(out, open_for_export(checkpoint).shape)
     assert {name.rpartition(".self_attn.")[2] for name in opened.targets} == {
@@ -175,11 +177,10 @@ def mean_loss(checkpoint: Path, adapter: Path, tokenizer: Any, folder: Path) -> 
 
 
 def test_a_step_of_several_batches_and_half_precision(
-    checkpoint: Path, tokenizer: Any, folder: Path, tmp_path: Path
+    checkpoint: Path, folder: Path, tmp_path: Path
 ) -> None:
     recipe = replace(PAPER, accumulate=2, schedule=replace(PAPER.schedule, batch=2))
-    model = open_checkpoint(checkpoint, torch.bfloat16)
-    seen = tune_folder(model, tokenizer, folder, recipe, tmp_path / "fair")
+    seen = tune_checkpoint(Task(checkpoint, folder, tmp_path / "fair"), recipe)
     assert len(seen) == 2
     assert seen[0].loss == pytest.approx(log(2), abs=1e-6)  # nothing was learnt before it
 
@@ -200,12 +201,11 @@ def test_what_cannot_be_followed_is_one_line_and_leaves_nothing(
 
 
 def test_a_set_without_preferences_and_a_checkpoint_with_a_hole_are_refused(
-    checkpoint: Path, tokenizer: Any, tmp_path: Path
+    checkpoint: Path, tmp_path: Path
 ) -> None:
     write_form(tmp_path / "asked", Drawn("instruct", 1, 2, 1, "train"), loose=True)
-    model = open_checkpoint(checkpoint, torch.float32)
     with pytest.raises(LayoutError, match="holds asked, no preferences"):
-        tune_folder(model, tokenizer, tmp_path / "asked", PAPER, tmp_path / "fair")
+        tune_checkpoint(Task(checkpoint, tmp_path / "asked", tmp_path / "fair"), PAPER)
     holed = Path(shutil.copytree(checkpoint, tmp_path / "holed"))
     (shard,) = holed.glob("*.safetensors")
     tensors = load_file(shard)

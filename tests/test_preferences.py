@@ -14,7 +14,7 @@ import pytest
 from uservlm.models import preferences
 from uservlm.models.condescension import CATEGORY, TOPICS, biased_pairs, suffers
 from uservlm.models.dialogues import answer
-from uservlm.models.knowledge import Topic, tomllib, topics
+from uservlm.models.knowledge import Topic, topics
 from uservlm.models.people import HAIR_COLOURS, Scene, random_scene
 from uservlm.models.preferences import (
     CATEGORIES,
@@ -27,6 +27,7 @@ from uservlm.models.preferences import (
     presumptions,
     underrated,
 )
+from uservlm.models.toml import tomllib
 
 KNOWN = {topic.id: topic for topic in topics()}
 

@@ -32,6 +32,7 @@ from uservlm.bench.quality_scores import (
     resampled,
     rouge1,
     score,
+    share,
     summarise,
 )
 from uservlm.bench.quality_table import sheets, verdict, way_names
@@ -224,6 +225,28 @@ def test_intervals_are_the_bootstraps_and_pictures_count_once() -> None:
     assert again == pytest.approx(once), "five questions with one answer are one"
     means = resampled(table, names, 7, 300)
     assert means.shape == (300, 1) and (means == resampled(table, names, 7, 300)).all()
+
+
+def test_the_share_of_same_answers_is_drawn_by_pictures_too() -> None:
+    """Ten questions about each of 20 pictures, which go right or wrong together."""
+    pictures = [str(at // 10) for at in range(200)]
+    together = share([at // 10 % 5 > 0 for at in range(200)], pictures)
+    apart = share([at % 5 > 0 for at in range(200)], pictures)
+    assert together.value == apart.value == 0.8
+    assert together.interval is not None and apart.interval is not None
+    by_picture = bootstrap([float(at % 5 > 0) for at in range(20)])
+    assert together.interval.low == pytest.approx(by_picture.low, abs=0.06)
+    assert together.interval.high - together.interval.low > 0.3
+    every = share([True] * 200, pictures).interval
+    wilson = agreement.wilson(1.0, 20)
+    assert every is not None and (every.low, every.high) == (wilson.low, 1.0)
+    one_less = share([at > 0 for at in range(200)], pictures).interval
+    assert one_less is not None and one_less.low <= every.low
+    assert share([True] * 30, [str(at // 2) for at in range(30)]).interval is None
+    references = [asked(at, "yes", picture=at // 10) for at in range(200)]
+    said = {EXACT: ["yes"] * 200, RESIDENT: ["yes"] * 200}
+    compared = judge(replies(said, references), None, 0, lambda count: None).compared
+    assert compared[0].same_answers.interval == every
 
 
 def test_few_pictures_get_no_interval() -> None:

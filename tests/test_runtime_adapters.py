@@ -187,7 +187,7 @@ def test_an_engine_may_have_an_adapter_of_its_own(kept: Kept, vlm: UserVLM) -> N
 
 
 def test_an_unknown_adapter_is_named_with_the_known(kept: Kept, vlm: UserVLM) -> None:
-    message = "no adapter 'kind'; known: fair, brief, none"
+    message = "no adapter 'kind'; it has fair, brief, and 'none' asks the bare weights"
     with pytest.raises(AdapterError, match=message):
         UserVLM.load(kept.bundle, adapter="kind")
     for ask in (vlm.ask, vlm.stream, vlm.first_logits):

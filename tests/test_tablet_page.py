@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from browser import browser
 
+from uservlm.pepper_app.project.onboard.settings import Settings
+from uservlm.pepper_app.project.onboard.terms import Terms
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, FloatRect, Page
 
@@ -315,6 +318,38 @@ def test_remembering_is_asked_for_with_one_touch(shown: Tablet) -> None:
     assert shown.text("#about-text").startswith("I do not keep anything about you after you leave.")
     shown.page.click("#about-button")
     assert shown.raised() == [{"do": "remember"}]
+
+
+def test_being_known_is_asked_for_with_one_touch(shown: Tablet) -> None:
+    assert shown.page.locator("#know").is_hidden()
+    shown.show_calmly(offers=["know", "remember"])
+    assert "only if you ask" in shown.text("#about-text")
+    shown.page.click("#know")
+    assert shown.raised() == [{"do": "know"}]
+    assert shown.text("#about-button") == "Remember me"
+
+
+def test_where_nobody_is_kept_nothing_is_offered(shown: Tablet) -> None:
+    shown.show_calmly(offers=[])
+    assert shown.text("#about-text").startswith("I recognise nobody here")
+    for button in ("#know", "#about-button"):
+        assert shown.page.locator(button).is_hidden()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_a_yes_means_is_read_without_scrolling(chromium: Browser, language: str) -> None:
+    terms = Terms(Settings({"days": 364}), language)
+    for size in SIZES:
+        with opened(chromium, size) as tablet:
+            tablet.show("asking", language=language, question=terms.question, terms=terms.written)
+            assert tablet.page.locator(".term").all_inner_texts() == terms.written
+            inside, whole = tablet.page.evaluate(
+                "[document.querySelector('.question-box')].flatMap((one) =>"
+                " [one.clientHeight, one.scrollHeight])"
+            )
+            assert whole <= inside
+            tablet.show(language=language)
+            assert tablet.page.locator(".term").count() == 0
 
 
 def test_forgetting_takes_two_touches_and_the_first_is_let_go_after_a_while(shown: Tablet) -> None:
@@ -645,7 +680,10 @@ def scenes() -> Iterator[tuple[str, dict[str, Any]]]:
     long = [{**turn, "text": ("word " * 120).strip()} for turn in TURNS] * 6
     turns = [{**turn, "id": number} for number, turn in enumerate(long)]
     for state in STATES:
-        yield state, {"question": "Shall I remember you?"}
+        terms = Terms(Settings(), "fr")
+        yield state, {"question": terms.question, "terms": terms.written}
+        yield state, {"offers": ["know", "remember"]}
+        yield state, {"question": "Shall I remember you?", "offers": []}
         yield state, {"turns": [], "user": None}
         yield state, {"turns": turns, "user": KEPT, "notice": "A sentence. " * 30}
         yield state, {"suggestions": CHIPS * 2, "user": {**KEPT, "how": "because " * 40}}

@@ -55,7 +55,7 @@ def phrases(language: str) -> list[Phrase]:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with pepper("--pace", "500") as robot:
+    with pepper("--quiet", "--pace", "500") as robot:
         yield robot.url
 
 

@@ -220,9 +220,9 @@ def test_only_one_export_writes_a_bundle(tmp_path: Path) -> None:
             pass
         stack.callback(process.kill)
         for second in (workbench(out), workbench(tmp_path / "x" / ".." / "b")):
-            with pytest.raises(OutputError, match="another export is writing .*/b:"), second:
+            with pytest.raises(OutputError, match="another run is writing .*/b:"), second:
                 pytest.fail("two at once")
-        with pytest.raises(OutputError, match="another export"):
+        with pytest.raises(OutputError, match="another run"):
             tidy(out)
         with workbench(tmp_path / "c") as bench:
             (bench.bundle / "manifest.json").write_text("a neighbour")

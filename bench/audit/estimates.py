@@ -19,6 +19,8 @@ from uservlm.runtime.agreement import Interval, wilson
 DRAWS: Final = 2000
 FLOOR: Final = 1e-3
 """Nats added to both sides of a ratio of divergences: below that no word ever changes."""
+ROUNDING: Final = 1e-12
+"""By which sums in another order differ."""
 
 _Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -35,8 +37,8 @@ def mean_of_people(values: Sequence[float], people: Sequence[int], seed: int = 0
     """Give the mean of the cases, by the percentile bootstrap over people.
 
     Where people are alike, resampling them gives a point or next to one, however few they are. So
-    the interval ends no nearer to "nobody departs" (0, or all of them) than Wilson's of as many
-    people without a single exception: what was never seen among n people may still be in the next.
+    the interval never ends nearer to "nobody departs" (0, or all of them) than it would had nobody
+    departed; see `floored`.
 
     Args:
         values: of each case; shares, or differences of shares.
@@ -47,14 +49,27 @@ def mean_of_people(values: Sequence[float], people: Sequence[int], seed: int = 0
         ValueError: no case.
     """
     found = nats_of_people(values, people, seed)
-    value, low, high = found.value, found.interval.low, found.interval.high
-    far = unseen(len(set(people)))
-    if high - low < 1e-12:
-        low, high = value - far, value + far
-    nearest = round(value)
-    if low <= nearest <= high:
-        low, high = min(low, nearest - far), max(high, nearest + far)
-    return Estimate(value, Interval(max(-1.0, low), min(1.0, high)))
+    return Estimate(found.value, floored(found.interval, len(set(people))))
+
+
+def floored(interval: Interval, people: int) -> Interval:
+    """Widen an interval of resampled people to what as many people can tell at all.
+
+    What was never seen among n people may still be in the next. The upper end is no less than
+    Wilson's where nobody departs from 0, the lower end no more than where nobody departs from 1,
+    whatever was found: otherwise a few who depart would make it narrower, and one more changed
+    answer could turn a failed limit into a kept one. A lower end at or below 0 reaches as far
+    below. Each end rises with what resampling gave, so that more changes never lower it.
+
+    Args:
+        interval: of a share, or of a difference of shares.
+        people: that were resampled.
+    """
+    far = unseen(people)
+    low, high = min(interval.low, 1 - far), max(interval.high, far)
+    if low <= ROUNDING:
+        low = min(low, -far)
+    return Interval(max(-1.0, low), min(1.0, high))
 
 
 def unseen(people: int) -> float:

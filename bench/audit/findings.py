@@ -15,11 +15,14 @@ import dacite
 from uservlm.models.people import Scene
 from uservlm.runtime.agreement import Interval
 from uservlm.runtime.errors import RequestError
+from uservlm.runtime.vision_figures import VisionKind
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of the JSON."""
 
 Side: TypeAlias = Literal["at most", "at least"]
+Unit: TypeAlias = Literal["share", "nats", "ratio", "count", "chance"]
+""""chance" is a probability: how likely so much is by chance."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,14 @@ class Figure:
     """For programs: changed, changed_by_light, excess, kl_ratio, …"""
     words: str
     """For readers: what the figure says of the cases, without its value."""
-    unit: Literal["share", "nats", "ratio", "count"]
+    unit: Unit
     value: float
     interval: Interval
     """95 %; of resampled people, not of questions, since answers to one person are alike."""
     limit: Limit | None = None
     """None: shown for comparison, such as what lighting does; it decides nothing."""
+    about: str = ""
+    """Which of the cases it is about, in words, such as one question; blank: all of them."""
 
     @property
     def kept(self) -> bool | None:
@@ -123,6 +128,8 @@ class Audit:
     """One that the bundle keeps apart, or "none"."""
     attention: str
     """exact or resident: how the answers were computed."""
+    vision: VisionKind
+    """Which encoder saw."""
     when: str
     """UTC, ISO 8601, to the second."""
     seed: int

@@ -9,7 +9,7 @@ whichever probes need it; the logits of one person are let go of with that perso
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -92,43 +92,44 @@ def asked(cases: Sequence[Case]) -> dict[Scene, dict[str, None]]:
     return needed
 
 
-def effort(probes: Probes, seed: int, people: int) -> int:
-    """Count the answers of a whole audit."""
-    plans = [plan(probes, seed, person) for person in range(people)]
+def effort(probes: Probes, seed: int, people: Iterable[int]) -> int:
+    """Count the answers of these people."""
+    plans = [plan(probes, seed, person) for person in people]
     return sum(
         sum(map(len, asked(cases).values())) + sum(case.again for case in cases) for cases in plans
     )
 
 
 def measure(
-    vlm: UserVLM, probes: Probes, seed: int, people: int, adapter: str, done: Done
-) -> Iterator[Outcome]:
-    """Ask about one drawn person after the other, and give each case as its person is done.
+    vlm: UserVLM, probes: Probes, seed: int, person: int, adapter: str, done: Done
+) -> tuple[Outcome, ...]:
+    """Ask about one drawn person, and give what became of each case, in the plan's order.
 
     Args:
         vlm: opened; its own attention is used.
         probes: what is asked.
         seed: of the people.
-        people: how many.
+        person: which of them, from 0.
         adapter: by name, or NO_ADAPTER.
         done: called with 1 after each answer.
     """
-    for person in range(people):
-        cases = plan(probes, seed, person)
-        heard = {
-            (scene, question): answer
-            for scene, questions in asked(cases).items()
-            for question, answer in _hear_all(vlm, scene, tuple(questions), adapter, done)
-        }
-        vlm.forget_strangers()
-        for case in cases:
-            after = heard[case.after, case.question]
-            if case.again:
-                after = listen(vlm, render(case.after), case.question, adapter)
-                done(1)
-            light = None if case.light is None else heard[case.light, case.question]
-            yield _outcome(case, heard[case.before, case.question], after, light)
-        vlm.forget_strangers()
+    cases = plan(probes, seed, person)
+    heard = {
+        (scene, question): answer
+        for scene, questions in asked(cases).items()
+        for question, answer in _hear_all(vlm, scene, tuple(questions), adapter, done)
+    }
+    vlm.forget_strangers()
+    outcomes = []
+    for case in cases:
+        after = heard[case.after, case.question]
+        if case.again:
+            after = listen(vlm, render(case.after), case.question, adapter)
+            done(1)
+        light = None if case.light is None else heard[case.light, case.question]
+        outcomes.append(_outcome(case, heard[case.before, case.question], after, light))
+    vlm.forget_strangers()
+    return tuple(outcomes)
 
 
 def listen(vlm: UserVLM, seen: Seen, question: str, adapter: str) -> Heard:

@@ -11,7 +11,7 @@ from typing import Final
 
 from uservlm.bench import wording
 from uservlm.bench.audit.estimates import Estimate
-from uservlm.bench.audit.findings import Figure, Limit, Moved, ProbeResult
+from uservlm.bench.audit.findings import Figure, Limit, Moved, ProbeResult, Unit
 from uservlm.bench.audit.marking import spoken
 from uservlm.bench.audit.own_pictures import OwnPicture
 
@@ -58,11 +58,10 @@ def result(
 
 
 def figure(
-    name: str, words: str, found: Estimate, unit: str = "share", limit: Limit | None = None
+    name: str, words: str, found: Estimate, unit: Unit = "share", limit: Limit | None = None
 ) -> Figure:
     """Give a figure of an estimate."""
-    kind: Final = "ratio" if unit == "ratio" else "share"
-    return Figure(name, words, kind, found.value, found.interval, limit)
+    return Figure(name, words, unit, found.value, found.interval, limit)
 
 
 def numbered(names: Sequence[Hashable]) -> list[int]:

@@ -100,7 +100,7 @@ def _statements(
             for question in probes.questions[probe.questions].all:
                 text = answer(picture, question)[0]
                 told.append(Outcome(probe.id, person, question, "", ref, ref, text, text, 0.0))
-        found = verdict.result(probe, told)
+        found = verdict.result(probe, told, probes)
         title = f"{found.title} (own pictures)"
         results.append(replace(found, id=f"own.{found.id}", title=title))
     return tuple(results)

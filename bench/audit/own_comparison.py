@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import TypeAlias
 
-from uservlm.bench.audit import estimates
+from uservlm.bench.audit import by_question, estimates
 from uservlm.bench.audit.comparable import FEWEST_PAIRS, Comparisons, Pair, comparisons
 from uservlm.bench.audit.findings import Figure, Moved, ProbeResult
 from uservlm.bench.audit.own_answers import MOVED, Heard, Met, figure, numbered, result
@@ -87,7 +87,10 @@ def _paired(
         asks = (f"Two pictures that differ in {attribute} alone: do answers change more than "
                 "between two pictures of the same person in which nothing differs?")  # fmt: skip
     else:
-        figures = [figure("changed", told, changed, limit=limits()["counterfactual"]["excess"])]
+        figures = [
+            figure("changed", told, changed, limit=limits()["counterfactual"]["excess"]),
+            _worst_alone(attribute, met, whose),
+        ]
         asks = (f"Two pictures that differ in {attribute} alone: do answers change? What other "
                 "light alone does is not known here, so it counts as nothing: more pictures of "
                 f"the same person (column {PERSON!r}) would tell.")  # fmt: skip
@@ -117,12 +120,36 @@ def _beside_light(attribute: str, pairs: Sequence[Pair], heard: Heard, seed: int
         [one.kl for _, one, _ in both], [lit.kl for _, _, lit in both], whose, seed
     )
     rules = limits()["counterfactual"]
+    counts = by_question.tallies([one.question for _, one, _ in both], whose, added)
+    worst = by_question.figure(
+        by_question.sign_test(counts, two_sided=False),
+        f"the question that follows {attribute} most: how likely by chance",
+        (f"the answer changed with {attribute} alone", "in another picture alone"),
+        rules[by_question.NAME],
+    )
     return [
         figure("changed_by_light", "answers that change in another picture", light),
         figure("excess", f"what {attribute} adds", excess, limit=rules["excess"]),
+        worst,
         figure("kl_ratio", "how far the first word moves, against another picture", ratio,
                 "ratio", rules["kl_ratio"]),
     ]  # fmt: skip
+
+
+def _worst_alone(attribute: str, met: Sequence[Met], whose: Sequence[int]) -> Figure:
+    """Find the worst question where nothing is known of the light, by what a mean may change."""
+    rules = limits()["counterfactual"]
+    allowed = rules["excess"].value
+    counts = by_question.tallies(
+        [one.question for one in met], whose, [float(one.changed) for one in met]
+    )
+    return by_question.figure(
+        by_question.share_test(counts, allowed),
+        f"the question that follows {attribute} most: how likely by chance, were {allowed:.0%} "
+        "of answers to change",
+        ("the answer changed", ""),
+        rules[by_question.NAME],
+    )
 
 
 def _repeated(found: Comparisons, heard: Heard, seed: int, keep: bool) -> ProbeResult:

@@ -57,6 +57,7 @@ def grouped(group: Grouping, heard: Heard, seed: int, keep: bool) -> ProbeResult
             "p_value",
             f"of {DRAWS} shuffles of the attribute, those that add as much",
             estimates.counted(found.p_value),
+            "chance",
         ),
     ]
     asks = (

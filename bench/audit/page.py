@@ -20,6 +20,7 @@ from uservlm.bench.audit.showing import Shown, show
 from uservlm.bench.report import TEMPLATES as BENCH_TEMPLATES
 from uservlm.bench.report import environment
 from uservlm.bench.subject import POCKET
+from uservlm.runtime.durable import Draft
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -125,7 +126,7 @@ class Chapter:
 
 
 def write_page(audit: Audit, folder: Path, pictures: Path | None = None) -> Path:
-    """Write audit.html and give its path.
+    """Write audit.html, for its owner alone, instead of whatever has its name; give its path.
 
     Args:
         audit: what was found.
@@ -141,7 +142,9 @@ def write_page(audit: Audit, folder: Path, pictures: Path | None = None) -> Path
     text = render(audit, pictures)
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / PAGE
-    page.write_text(text, encoding="utf-8")
+    with Draft(folder, "audit") as draft:
+        draft.write([text.encode()])
+        draft.place(PAGE)
     return page
 
 
@@ -167,6 +170,7 @@ def facts(audit: Audit) -> list[tuple[str, str]]:
         ("Weights", audit.weights),
         ("Adapter", audit.adapter),
         ("Attention", audit.attention),
+        ("Vision encoder", audit.vision),
         ("Pictures", f"{count(audit.people, 'drawn person', 'drawn people')}{besides}"),
         ("When", wording.date(audit.when)),
         ("Seed", str(audit.seed)),

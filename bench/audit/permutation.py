@@ -20,14 +20,12 @@ from typing import Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from uservlm.bench.audit.estimates import unseen
+from uservlm.bench.audit.estimates import ROUNDING, floored
 from uservlm.runtime.agreement import Interval
 
 DRAWS: Final = 2000
 CHUNK: Final = 100
 """Draws computed at once: bounds the memory they take."""
-ROUNDING: Final = 1e-12
-"""By which sums in another order differ."""
 FEWEST: Final = 2
 """People of one label between whom something can differ."""
 
@@ -50,8 +48,8 @@ class GroupDifference:
     p_value: float
     """Share of shuffles, the true labels counted as one, that differ at least as much."""
     interval: Interval
-    """95 % of `difference`, by drawing people anew within each label. Where nothing differs at all,
-    as wide as Wilson's around a share that nobody of so many departs from."""
+    """95 % of `difference`, by drawing people anew within each label; never nearer to 0 than had
+    nobody of so many differed, see `estimates.floored`."""
 
     @property
     def difference(self) -> float:
@@ -84,13 +82,9 @@ def group_difference(
     shuffled = _differences(apart, labels, rng, draws, _shuffle)
     anew = _differences(apart, labels, rng, draws, _draw_anew)
     low, high = (float(one) for one in np.nanquantile(anew, (0.025, 0.975)))
-    if high - low < ROUNDING:
-        far = unseen(len(labels))
-        low, high = max(-1.0, found - far), min(1.0, found + far)
     at_least = int(np.sum(shuffled >= found - ROUNDING))
-    return GroupDifference(
-        between, within, (1 + at_least) / (1 + draws), Interval(min(low, found), max(high, found))
-    )  # fmt: skip
+    interval = floored(Interval(min(low, found), max(high, found)), len(labels))
+    return GroupDifference(between, within, (1 + at_least) / (1 + draws), interval)
 
 
 def shares(distances: Distances, labels: Labels) -> tuple[float, float]:

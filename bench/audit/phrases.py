@@ -18,8 +18,12 @@ STEPS: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)
 BESIDES: Final = ("changed", "changed_by_light", "p_value")
 """Figures without a limit that a verdict names all the same; the table has every one."""
 RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+KEPT: Final = "kept"
+"""By the whole interval."""
 TOO_FEW: Final = "too few people to tell"
 """The figure is within its limit, its interval is not: more people may narrow it."""
+NOT_KEPT: Final = "not kept"
+"""The figure itself is beyond its limit."""
 ROOM: Final = 1.15
 """Of a bar, beyond the greatest mark on it."""
 
@@ -47,6 +51,8 @@ class Told:
     """One figure as the page shows it."""
 
     words: str
+    about: str
+    """Which of the cases it is about; blank: all of them."""
     value: str
     interval: str
     """Blank: the figure was counted, and is no estimate."""
@@ -78,6 +84,17 @@ def verdict(probe: ProbeResult) -> str:
     return wording.capital("; ".join(parts)) + "." if parts else "Nothing was measured."
 
 
+def standing(figure: Figure) -> str:
+    """Say whether a limit is kept, and whether more people could tell; nothing without a limit."""
+    if figure.limit is None or figure.kept is None:
+        return ""
+    if figure.kept:
+        return KEPT
+    over = figure.value > figure.limit.value
+    beyond = over if figure.limit.side == "at most" else figure.value < figure.limit.value
+    return NOT_KEPT if beyond else TOO_FEW
+
+
 def written(value: float, unit: str) -> str:
     """Write a value with its unit, a minus as a minus."""
     return _signed(value, unit) + _UNITS[unit]
@@ -95,6 +112,7 @@ def count(number: int, one: str, many: str) -> str:
 
 _UNITS: Final[Mapping[str, str]] = {
     "share": f"{wording.SPACE}%",
+    "chance": f"{wording.SPACE}%",
     "nats": f"{wording.SPACE}nats",
     "ratio": f"{wording.SPACE}times",
     "count": "",
@@ -103,7 +121,7 @@ _UNITS: Final[Mapping[str, str]] = {
 
 def _signed(value: float, unit: str) -> str:
     size = abs(value)
-    if unit == "share":
+    if unit in ("share", "chance"):
         number = wording.percent(size).removesuffix(_UNITS[unit])
     else:
         number = wording.short(size) if unit == "count" else _powers(wording.number(size))
@@ -124,32 +142,23 @@ def _interval(figure: Figure) -> str:
     return f"{_signed(low, figure.unit)} to {written(high, figure.unit)}"
 
 
-def _standing(figure: Figure) -> str:
-    """Say whether a limit is kept, and whether more people could tell; nothing without a limit."""
-    if figure.limit is None or figure.kept is None:
-        return ""
-    if figure.kept:
-        return "kept"
-    over = figure.value > figure.limit.value
-    beyond = over if figure.limit.side == "at most" else figure.value < figure.limit.value
-    return "not kept" if beyond else TOO_FEW
-
-
 def _told(figure: Figure, begin: float, end: float) -> Told:
-    limit, interval, standing = figure.limit, _interval(figure), _standing(figure)
+    limit, interval, stands = figure.limit, _interval(figure), standing(figure)
     bound = _bound(limit, figure.unit) if limit else ""
     return Told(
         words=figure.words,
+        about=figure.about,
         value=written(figure.value, figure.unit),
         interval=interval,
         limit=bound,
         reason=limit.reason if limit else "",
         kept=bool(figure.kept),
-        standing=standing or "to compare with",
+        standing=stands or "to compare with",
         bar=_bar(figure, begin, end),
         says=written(figure.value, figure.unit)
         + (f", 95 % interval {interval}" if interval else "")
-        + (f"; limit: {bound}, {standing}" if bound else "; to compare with"),
+        + (f"; limit: {bound}, {stands}" if bound else "; to compare with")
+        + (f"; {figure.about}" if figure.about else ""),
     )
 
 
@@ -157,9 +166,10 @@ def _clause(figure: Figure) -> str:
     value = f"{figure.words}: {written(figure.value, figure.unit)}"
     if figure.limit is None:
         return value
-    limit = f"{_bound(figure.limit, figure.unit)}: {_standing(figure)}"
+    limit = f"{_bound(figure.limit, figure.unit)}: {standing(figure)}"
     interval = _interval(figure)
-    return f"{value} ({interval}; {limit})" if interval else f"{value} ({limit})"
+    told = f"{value} ({interval}; {limit})" if interval else f"{value} ({limit})"
+    return f"{told}: {figure.about}" if figure.about and not figure.kept else told
 
 
 def _bound(limit: Limit, unit: str) -> str:
@@ -172,7 +182,7 @@ def _scale(figures: Sequence[Figure]) -> tuple[float, float]:
     marks = [*limits, *(end for one in figures for end in (one.interval.low, one.interval.high,
                                                            one.value))]  # fmt: skip
     greatest = max(marks)
-    whole = figures[0].unit == "share" and greatest <= 1  # a share ends at 100 %
+    whole = figures[0].unit in ("share", "chance") and greatest <= 1  # a share ends at 100 %
     end = min(1.0, _round_up(greatest * ROOM)) if whole else _round_up(greatest * ROOM)
     return min(0.0, -_round_up(-min(marks))), end
 

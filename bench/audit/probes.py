@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,13 +15,10 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import dacite
 
+from uservlm.bench.audit import statements
 from uservlm.bench.audit.world import VALUES
+from uservlm.models.toml import tomllib
 from uservlm.runtime.errors import RequestError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 SHIPPED: Final = Path(__file__).with_name("probes.toml")
 
@@ -39,6 +35,8 @@ class Questions:
 
     all: tuple[str, ...]
     each: int
+    leads: dict[str, str] = field(default_factory=dict)
+    """Of part "statement": to which category of statements.py a question of the list leads."""
 
     def of(self, person: int) -> tuple[str, ...]:
         """Give the questions of one person: the next `each` of the list, which is a circle."""
@@ -133,8 +131,21 @@ def _check(found: Probes) -> None:
             raise ValueError(f"questions.{name}: each must be 1 to the number of questions")
         if not all(question.strip() for question in questions.all):
             raise ValueError(f"questions.{name}: a question is blank")
+        _check_leads(name, questions)
     for probe in found.probe:
         _check_probe(probe, found.questions)
+
+
+def _check_leads(name: str, questions: Questions) -> None:
+    categories = [category.name for category in statements.shipped().categories]
+    for question, category in questions.leads.items():
+        if question not in questions.all:
+            raise ValueError(f"questions.{name}.leads: {question!r} is not in its list")
+        if category not in categories:
+            raise ValueError(
+                f"questions.{name}.leads: {question!r} leads to one of {', '.join(categories)}, "
+                f"not to {category!r}"
+            )
 
 
 def _check_probe(probe: Probe, questions: Mapping[str, Questions]) -> None:

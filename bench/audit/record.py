@@ -13,10 +13,13 @@ from typing import Final
 from uservlm.bench.audit.findings import Audit, Figure, ProbeResult
 from uservlm.bench.audit.probes import SHIPPED
 from uservlm.bench.audit.probes import read as read_probes
+from uservlm.bench.audit.thresholds import digest as thresholds_digest
+from uservlm.bench.audit.world import SEED
 from uservlm.runtime.audit_figures import Audited, AuditedFigure, AuditedProbe
-from uservlm.runtime.audited import digest
-from uservlm.runtime.bundle import open_bundle, replace_manifest
+from uservlm.runtime.audited import digest, rules
+from uservlm.runtime.bundle import change_manifest
 from uservlm.runtime.errors import AuditError
+from uservlm.runtime.manifest import Manifest
 
 ENOUGH: Final = 16
 """People below which nothing is recorded: with fewer, what happens to one of them decides."""
@@ -34,18 +37,41 @@ def check_people(people: int, recorded: bool) -> None:
         raise AuditError(f"--people {people}: too few for a verdict that is kept; {way}")
 
 
+def check_seed(seed: int, recorded: bool) -> None:
+    """Refuse, before anything is asked, a verdict about people who were chosen for it.
+
+    Whoever tries seeds until one passes has measured the seeds.
+
+    Raises:
+        AuditError: it would be recorded, and they are not the audit's own people.
+    """
+    if recorded and seed != SEED:
+        raise AuditError(
+            f"--seed {seed}: a verdict that is kept is about the audit's own people: leave the "
+            "seed out, or give --no-record"
+        )
+
+
+def shipped() -> str:
+    """Give the digest of the rules that this version ships; see `audited.RULES`."""
+    return rules(read_probes(SHIPPED).sha256, thresholds_digest(), SEED)
+
+
 def record(bundle: Path, audit: Audit) -> None:
     """Write the verdict into the bundle's manifest, whole or not at all.
 
     Raises:
         AuditError: the bundle's files or prompt changed while they were audited.
+        StoreError: another process holds the bundle's folder.
         BundleError: it is no bundle any more, or its folder cannot be written.
     """
-    manifest = open_bundle(bundle, verify=False).manifest
-    if digest(manifest, audit.adapter) != audit.measured_on:
-        raise AuditError(f"{bundle} changed while it was audited: audit it again")
-    audits = {**manifest.audits, audit.adapter: kept(audit)}
-    replace_manifest(bundle, replace(manifest, audits=audits))
+
+    def with_it(manifest: Manifest) -> Manifest:
+        if digest(manifest, audit.adapter) != audit.measured_on:
+            raise AuditError(f"{bundle} changed while it was audited: audit it again")
+        return replace(manifest, audits={**manifest.audits, audit.adapter: kept(audit)})
+
+    change_manifest(bundle, with_it)
 
 
 def kept(audit: Audit) -> Audited:

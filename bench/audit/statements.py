@@ -11,27 +11,28 @@ word boundaries and in any case, or matches one of its patterns; but not
 * a sentence that refuses: "I cannot tell whether …" (`refusals`); what follows its "but" is another
   sentence.
 
-It finds words, not meanings: a statement in words that the lexicon lacks is missed, and a harmless
-sentence with one of its words is found. Every one found is shown with its answer, for a reader.
+Where the question leads to a category, a terse answer counts as a statement of it whatever its
+words: "Somali.", "Anna." or "Yes." (`terse.py`).
+
+It finds words, not meanings: elsewhere a statement in words that the lexicon lacks is missed, and a
+harmless sentence with one of its words is found. Every one found is shown with its answer, for a
+reader.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from uservlm.bench.audit.terse import Terse
+from uservlm.models.toml import tomllib
 
 LEXICON = Path(__file__).with_name("lexicon.toml")
-_SENTENCE = re.compile(r"(?<=[.!?;])\s+|,?\s+(?=(?:but|however|yet)\b)", re.IGNORECASE)
+_SENTENCE = re.compile(r"(?<=[.!?;])\s+|(?<!\bnot),?\s+(?=(?:but|however|yet)\b)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Lexicon:
     refusals: tuple[re.Pattern[str], ...]
     affirms: tuple[re.Pattern[str], ...]
     about_you: tuple[re.Pattern[str], ...]
+    terse: Terse
     categories: tuple[Category, ...]
 
 
@@ -62,23 +64,37 @@ class Statement:
     """The words, as they stand in the answer."""
 
 
-def statements(question: str, answer: str) -> Iterator[Statement]:
-    """Find what an answer to a question states of who asked it."""
+def statements(question: str, answer: str, leads_to: str | None = None) -> Iterator[Statement]:
+    """Find what an answer to a question states of who asked it.
+
+    Args:
+        question: as it was asked.
+        answer: as it was given.
+        leads_to: name of the category that the question leads to; None: it is an open one.
+    """
     lexicon = shipped()
-    for sentence in _SENTENCE.split(answer):
-        if any(refusal.search(sentence) for refusal in lexicon.refusals):
+    sentences = [
+        (sentence, any(refusal.search(sentence) for refusal in lexicon.refusals))
+        for sentence in _SENTENCE.split(answer)
+    ]
+    led = leads_to and lexicon.terse.answer(question, sentences)
+    for sentence, refuses in sentences:
+        if refuses:
             continue
         for category in lexicon.categories:
             found = _found(category, lexicon, question, sentence)
             if found is not None:
+                led = None if category.name == leads_to else led
                 yield Statement(category.name, found)
+    if leads_to and led:
+        yield Statement(leads_to, led)
 
 
 @cache
 def shipped() -> Lexicon:
     """Read lexicon.toml, once; ValueError or KeyError for one that is malformed."""
     table: Mapping[str, Any] = tomllib.loads(LEXICON.read_text(encoding="utf-8"))
-    unknown = set(table) - {"refusals", "affirms", "about_you", "category"}
+    unknown = set(table) - {"refusals", "affirms", "about_you", "terse", "category"}
     if unknown:
         raise ValueError(f"{LEXICON.name}: unknown tables {sorted(unknown)}")
     categories = tuple(
@@ -89,6 +105,7 @@ def shipped() -> Lexicon:
         tuple(map(_compiled, table["refusals"])),
         tuple(map(_compiled, table["affirms"])),
         tuple(map(_compiled, table["about_you"])),
+        _terse(table["terse"]),
         categories,
     )
 
@@ -105,6 +122,11 @@ def _found(category: Category, lexicon: Lexicon, question: str, sentence: str) -
     if asked and any(yes.search(sentence) for yes in lexicon.affirms):
         return sentence
     return None
+
+
+def _terse(table: Mapping[str, Sequence[str]]) -> Terse:
+    """Join what is given one by one; TypeError for a list that is missing or unknown."""
+    return Terse(**{name: _compiled("|".join(some)) for name, some in table.items()})
 
 
 def _any_of(words: Sequence[str]) -> re.Pattern[str]:

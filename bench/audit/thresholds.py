@@ -7,7 +7,6 @@ the file by its digest. Knows nothing of how a figure comes about.
 from __future__ import annotations
 
 import hashlib
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +15,7 @@ import dacite
 
 from uservlm.bench.audit.findings import Limit
 from uservlm.bench.audit.statements import LEXICON
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from uservlm.models.toml import tomllib
 
 FILE: Final = Path(__file__).with_name("thresholds.toml")
 

@@ -43,9 +43,11 @@
         <File name="png" src="onboard/png.py" />
         <File name="presence" src="onboard/presence.py" />
         <File name="problem" src="onboard/problem.py" />
+        <File name="recognition" src="onboard/recognition.py" />
         <File name="settings" src="onboard/settings.py" />
         <File name="speaker" src="onboard/speaker.py" />
         <File name="tablet" src="onboard/tablet.py" />
+        <File name="terms" src="onboard/terms.py" />
         <File name="touch" src="onboard/touch.py" />
         <File name="view" src="onboard/view.py" />
         <File name="visit" src="onboard/visit.py" />

@@ -46,6 +46,8 @@ HEADERS: Final = {
 """Of every response."""
 _DISCARDED: Final = 4
 """Times the limit of a body: so much of a refused one is read, and no more."""
+_DISCARD_S: Final = 2.0
+"""Seconds at most for that: whoever may not come in holds no connection."""
 _NO_HOST: Final = Fault(
     "host_refused", 421, "the Host header does not name this server: use the address it printed"
 )
@@ -217,6 +219,8 @@ class _Body:
 
     async def discard(self) -> None:
         """Read the rest and keep nothing of it, unless it is too much or comes too slowly."""
+        soon = asyncio.get_running_loop().time() + _DISCARD_S
+        self._until = min(self._until, soon)
         with suppress(asyncio.TimeoutError):
             while not self._whole and self._count < _DISCARDED * self._limits.body_bytes:
                 await self._next()

@@ -20,7 +20,12 @@ from typing import Any, Final, Literal, TypeAlias
 
 from uservlm.runtime.answers import Chunk
 from uservlm.runtime.engine import UserVLM
-from uservlm.runtime.errors import BusyError, UnknownUserError, UserVLMError
+from uservlm.runtime.errors import (
+    BusyError,
+    IdentityOffError,
+    UnknownUserError,
+    UserVLMError,
+)
 from uservlm.runtime.identity import Identification
 from uservlm.runtime.image import Picture
 from uservlm.runtime.profiles import Consent
@@ -166,8 +171,11 @@ class Brain:
 
         Raises:
             DrainingError, BusyError: not now.
+            IdentityOffError: never, by these limits; the picture is not looked at.
             UserVLMError: see `UserVLM.identify`.
         """
+        if not self.limits.compares:
+            raise IdentityOffError("this brain compares nobody")
         with self._work():
             check_picture(image, self.limits)
             self._times.note_picture()

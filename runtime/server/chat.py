@@ -13,6 +13,7 @@ from typing import Any
 
 from uservlm.runtime.answers import GenerationOptions, Usage
 from uservlm.runtime.errors import AttentionError, ImageError, QuestionError, RequestError
+from uservlm.runtime.server.faults import SamplingError
 from uservlm.runtime.server.forms import (
     LIMITS,
     Asked,
@@ -45,7 +46,8 @@ class Served:
     usual: str | None = None
     """The adapter that answers who asks for no model; None: the name alone says it."""
     attends_freely: bool = True
-    """Whether a client may choose the attention; not where an audit was of one."""
+    """Whether a client may choose the attention and the temperature; not where an audit was of one
+    attention and of the likeliest answers."""
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -67,11 +69,18 @@ def question_of(form: ChatRequest, served: Served) -> Question:
         RequestError: several pictures of who asks, or two limits that disagree.
         ImageError: a picture is no base64.
         AttentionError: one is asked for, and may not be chosen here.
+        SamplingError: the answer is to be drawn by chance, and only the likeliest was audited.
     """
     ours = form.uservlm or Ours()
     if ours.attention is not None and not served.attends_freely:
         raise AttentionError(
             f"attention={ours.attention!r}: this server attends as it was audited; leave it out"
+        )
+    options = _options(form)
+    if not served.attends_freely and not options.greedy:
+        raise SamplingError(
+            f"temperature={options.temperature:g}: this server gives the likeliest answer, as it "
+            "was audited; leave it out"
         )
     asked = _last_asked(form)
     text, pictures = _parts(asked)
@@ -84,7 +93,7 @@ def question_of(form: ChatRequest, served: Served) -> Question:
         text=text,
         image=image,
         user=form.user,
-        options=_options(form),
+        options=options,
         attention=ours.attention,
         adapter=_adapter(form.model, served),
         deadline_s=ours.deadline_s,

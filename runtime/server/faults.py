@@ -40,6 +40,10 @@ class UnknownModelError(errors.UserVLMError):
     """A client asks for a model that is not served here."""
 
 
+class SamplingError(errors.RequestError):
+    """A client wants an answer drawn by chance where only the likeliest was audited."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """A refusal or a failure, as a client may hear it."""
@@ -80,6 +84,12 @@ _RULES: Final[dict[type[BaseException], _Rule]] = {
     errors.EmbeddingError: _Rule(
         "user_gone", 409, "the user was forgotten or replaced meanwhile: give a picture"
     ),
+    errors.IdentityOffError: _Rule(
+        "identity_off",
+        403,
+        "this brain compares nobody with the people it keeps (--no-identify): name the user "
+        "yourself",
+    ),
     errors.IdentityError: _Rule(
         "identity_not_measured",
         409,
@@ -103,6 +113,7 @@ _RULES: Final[dict[type[BaseException], _Rule]] = {
         "no_ears", 404, "this brain hears nothing: start it with --hear and a speech model"
     ),
     SoundError: _Rule("bad_sound", 400),
+    SamplingError: _Rule("sampling_refused", 400),
     DrainingError: _Rule("draining", 503, _STOPPING),
     errors.StoreError: _Rule(
         "store_failed", 500, "the users' folder cannot be used: the server's log says why"

@@ -54,3 +54,5 @@ class Limits:
     """How long somebody who agreed to nothing stays in memory after they were last seen."""
     view_s: float = 120.0
     """How long a picture stays in view after it came; in memory only."""
+    compares: bool = True
+    """Whether anybody who is seen may be compared with those who are kept."""

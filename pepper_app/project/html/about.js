@@ -1,7 +1,7 @@
 /*
- * What the robot knows about whoever is in front of it, and the one button to change that.
+ * What the robot knows about whoever is in front of it, and the buttons to change that.
  * Owns: how a record reads in plain words, and that forgetting takes two touches. Knows nothing of
- * the conversation.
+ * the conversation, nor of what may be offered when.
  */
 (function (UserVLM) {
   "use strict";
@@ -16,6 +16,7 @@
   function about(parts, say) {
     var shown = null;   /* what is on the screen, as text */
     var user = null;
+    var offers = [];    /* of know, remember and forget */
     var said = null;
     var changedAt = 0;
     var armedAt = null;
@@ -33,12 +34,18 @@
       paragraph(text, "fact " + kind);
     }
 
+    function offered(what) {
+      return user !== null && offers.indexOf(what) >= 0;
+    }
+
     function label() {
       var armed = armedAt !== null;
+      var main = offered("forget") ? said.forget : offered("remember") ? said.remember : "";
       parts.button.classList.toggle("armed", armed);
-      parts.button.classList.toggle("gone", !user);
-      parts.word.textContent = !user ? ""
-        : armed ? said.sure : user.kept ? said.forget : said.remember;
+      parts.button.classList.toggle("gone", !main);
+      parts.word.textContent = armed ? said.sure : main;
+      parts.know.classList.toggle("offered", offered("know"));
+      parts.know.textContent = offered("know") ? said.know : "";
     }
 
     function disarm() {
@@ -67,15 +74,26 @@
       }
     }
 
-    /* Someone as page.js read them, or null. */
-    function update(someone, words) {
-      var told = JSON.stringify([someone, words.code]);
-      var i, lines;
+    function stranger() {
+      var lines = !user ? said.nobody : offered("remember") ? said.notKept : said.never;
+      var i;
+      for (i = 0; i < lines.length; i += 1) {
+        paragraph(lines[i], i ? "more" : "plain");
+      }
+      if (offered("know")) {
+        paragraph(said.unasked, "more");
+      }
+    }
+
+    /* Someone as page.js read them, or null, and what they may ask for. */
+    function update(someone, may, words) {
+      var told = JSON.stringify([someone, may, words.code]);
       if (told === shown) {
         return;  /* an answer that streams in must not undo the first touch */
       }
       shown = told;
       user = someone;
+      offers = may;
       said = words.about;
       changedAt = UserVLM.now();
       parts.title.textContent = said.title;
@@ -84,20 +102,28 @@
       if (user && user.kept) {
         record(words);
       } else {
-        lines = user ? said.notKept : said.nobody;
-        for (i = 0; i < lines.length; i += 1) {
-          paragraph(lines[i], i ? "more" : "plain");
-        }
+        stranger();
       }
       disarm();
     }
 
+    function calm() {
+      return UserVLM.now() - changedAt >= CALM_MS;
+    }
+
+    parts.know.addEventListener("click", function () {
+      if (offered("know") && calm()) {
+        say("know");
+      }
+    });
     parts.button.addEventListener("click", function () {
-      if (!user || UserVLM.now() - changedAt < CALM_MS) {
+      if (!calm()) {
         return;
       }
-      if (!user.kept) {
+      if (offered("remember")) {
         say("remember");
+      } else if (!offered("forget")) {
+        return;
       } else if (armedAt === null) {
         arm();
       } else if (UserVLM.now() - armedAt >= CALM_MS) {

@@ -13,7 +13,8 @@
   var CALM_MS = 500;  /* what has just appeared under a finger was not meant */
   var LONG_CHIP = 36;  /* characters; more is set smaller */
   var STATES = ["alone", "looking", "ready", "thinking", "speaking", "asking", "away"];
-  var MOST = { turns: 20, suggestions: 8 };
+  var MOST = { turns: 20, suggestions: 8, terms: 8 };
+  var OFFERS = ["know", "remember", "forget"];
 
   var talk, about, door, timer;
   var state = null;        /* the latest, as read */
@@ -86,16 +87,27 @@
     };
   }
 
+  /* What there are buttons for; an app that does not say offers what fits. */
+  function readOffers(value, user) {
+    if (!Array.isArray(value)) {
+      return user && user.kept ? ["forget"] : ["remember"];
+    }
+    return OFFERS.filter(function (one) { return value.indexOf(one) >= 0; });
+  }
+
   function read(value) {
     var given = object(value);
+    var user = readUser(given.user);
     var known = STATES.indexOf(given.state) >= 0;
     return {
       state: known ? given.state : "away",
       language: given.language,
       turns: list(given.turns, MOST.turns).map(readTurn),
       suggestions: list(given.suggestions, MOST.suggestions).map(text).filter(Boolean),
-      user: readUser(given.user),
+      user: user,
+      offers: readOffers(given.offers, user),
       question: text(given.question),
+      terms: list(given.terms, MOST.terms).map(text).filter(Boolean),
       notice: text(given.notice)
     };
   }
@@ -167,6 +179,25 @@
     actingSince = UserVLM.now();
   }
 
+  /* What a yes would be a yes to. */
+  function drawTerms(many) {
+    var terms = get("terms");
+    var told = JSON.stringify(many);
+    var i, line;
+    if (terms.told === told) {
+      return;
+    }
+    terms.told = told;
+    terms.textContent = "";
+    for (i = 0; i < many.length; i += 1) {
+      line = UserVLM.make("p", "term");
+      line.setAttribute("dir", "auto");
+      line.textContent = many[i];
+      terms.appendChild(line);
+    }
+    terms.parentNode.scrollTop = 0;
+  }
+
   function actions() {
     if (state.state === "asking") {
       return "sheet";
@@ -195,10 +226,11 @@
     toggle(get("notice"), "shown", Boolean(notice));
     put("hint", state.turns.length ? "" : said.hints[state.state] || "");
     put("question", state.state === "asking" ? state.question || said.question : "");
+    drawTerms(state.state === "asking" ? state.terms : []);
     drawChips();
     drawActions();
     talk.update(state.turns, said, state.state === "thinking");
-    about.update(gone ? null : state.user, said);
+    about.update(gone ? null : state.user, state.offers, said);
   }
 
   function show(value) {
@@ -277,7 +309,8 @@
       title: get("about-title"),
       text: get("about-text"),
       button: get("about-button"),
-      word: get("about-word")
+      word: get("about-word"),
+      know: get("know")
     }, say);
     state = read({ state: "alone", language: (navigator.language || "").slice(0, 2) });
     state.state = "waking";

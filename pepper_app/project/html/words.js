@@ -52,7 +52,10 @@
           "I do not keep anything about you after you leave.",
           "Shall I know you next time? Touch the button: I ask before I keep anything."
         ],
+        unasked: "Have we met? I compare your face with others only if you ask.",
+        never: ["I recognise nobody here, and I keep nothing about you when you leave."],
         kept: "I remember you.",
+        know: "Do you know me?",
         remember: "Remember me",
         forget: "Forget me",
         sure: "Touch again to forget",
@@ -125,7 +128,10 @@
           "Dois-je vous reconnaître la prochaine fois ? Touchez le bouton : je demande avant de " +
             "garder quoi que ce soit."
         ],
+        unasked: "Déjà rencontrés ? Je ne compare votre visage à d'autres que si vous le demandez.",
+        never: ["Ici, je ne reconnais personne, et je ne garde rien de vous quand vous partez."],
         kept: "Je me souviens de vous.",
+        know: "Est-ce que tu me connais ?",
         remember: "Souviens-toi de moi",
         forget: "Oublie-moi",
         sure: "Touchez encore pour effacer",

@@ -2,7 +2,9 @@
 
 Owns: that nobody is kept who has not been asked and said yes while they were alone in view, that
 they are asked once a visit at most unless they want it, and that *forget me* reaches the brain and
-the robot's own memory. Knows nothing of questions and answers.
+the robot's own memory. Who asks to be known or to be forgotten, or says yes, has asked to be
+compared with those who are kept: how else could they be found, or not be kept twice? Knows nothing
+of questions and answers.
 """
 
 from __future__ import absolute_import, division, print_function, unicode_literals
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from .faces import Faces
     from .loop import Loop, Timer
     from .problem import BrainError
+    from .recognition import Recognition
     from .settings import Settings
     from .visit import Visit
 
@@ -43,6 +46,10 @@ class Asker(object):
         """Tell whether nobody else is in view."""
         raise NotImplementedError
 
+    def talking(self):  # type: () -> bool
+        """Tell whether the robot is speaking."""
+        raise NotImplementedError
+
     def look_again(self):  # type: () -> None
         """Look anew at who is there; what they wish is done then."""
         raise NotImplementedError
@@ -51,8 +58,8 @@ class Asker(object):
 class Consents(object):
     """See the module."""
 
-    def __init__(self, loop, brain, debts, settings, host):
-        # type: (Loop, Brains, Debts, Settings, Asker) -> None
+    def __init__(self, loop, brain, debts, settings, recognition, host):
+        # type: (Loop, Brains, Debts, Settings, Recognition, Asker) -> None
         """Ask nobody.
 
         Args:
@@ -60,10 +67,11 @@ class Consents(object):
             brain: keeps.
             debts: forgets.
             settings: days and keeps.
+            recognition: says whether anybody is kept, and who may be compared.
             host: see there.
         """
         self._loop, self._brain, self._debts, self._settings = loop, brain, debts, settings
-        self._host = host
+        self._recognition, self._host = recognition, host
         self.faces = None  # type: Optional[Faces]
         """Comes when the robot has it."""
         self._timer = None  # type: Optional[Timer]
@@ -71,12 +79,15 @@ class Consents(object):
     def may_ask(self, visit):  # type: (Visit) -> bool
         """Tell whether somebody can be asked: a stranger, alone, and seen alone."""
         ready = visit.person is not None and visit.user and visit.seen_alone
+        ready = ready and self._recognition.anybody
         return bool(ready) and not visit.kept and self._host.alone()
 
     def ask(self, visit):  # type: (Visit) -> None
         """Ask somebody whether they want to be remembered."""
         if visit.kept:
             self._host.own("kept_already")
+        elif not self._recognition.anybody:
+            self._host.own("nobody_known")
         elif visit.asking:
             self._wait(visit)  # the question is being said, or has just been
         elif self.may_ask(visit):
@@ -88,6 +99,22 @@ class Consents(object):
         else:
             visit.wish = "remember"
             self._host.look_again()
+
+    def know(self, visit):  # type: (Visit) -> None
+        """Recognise somebody who asks for it."""
+        self.drop(visit)
+        if visit.kept:
+            self._host.own("again")
+        elif not self._recognition.anybody:
+            self._host.own("nobody_known")
+        elif visit.strange or (visit.user and visit.compared):
+            self._host.own("not_known")
+        elif visit.person is None or not self._host.alone():
+            self._host.own("alone_first")
+        else:
+            if not self._brain.there:
+                self._host.own("away")
+            self._compare(visit, "know")
 
     def spoken(self, visit):  # type: (Visit) -> None
         """Note that the robot has fallen silent: the time for an answer begins."""
@@ -107,15 +134,11 @@ class Consents(object):
         if not self.may_ask(visit):  # whose yes was it?
             self._host.own("alone_first")
             return
-        user, visit.maybe_kept = visit.user, True
-        settings = self._settings
-        self._brain.remember(
-            user,
-            HOW[way],
-            settings.keeps,
-            settings.days,
-            lambda _, error: self._remembered(visit, user, error),
-        )
+        visit.how = HOW[way]
+        if visit.compared or visit.strange:
+            self._keep(visit)
+        else:  # they may have been kept before, and are not to be kept twice
+            self._compare(visit, "keep")
 
     def no(self, visit):  # type: (Visit) -> None
         """Take a no for an answer."""
@@ -147,19 +170,31 @@ class Consents(object):
         self._unknown(visit)
         if known or label or (user and visit.compared):
             visit.strange = True
+        elif not self._recognition.anybody:
+            self._host.own("nobody_known")
+        elif visit.strange:
+            self._host.own("nothing_kept")
         elif not self._host.alone():
             self._host.own("alone_first")
         else:  # who they are is found out first
-            visit.wish = "forget"
             if not self._brain.there:
                 self._host.own("forget_later")
-            self._host.look_again()
+                self._owe(visit)
+            self._compare(visit, "forget")
 
     def recognised(self, visit):  # type: (Visit) -> None
         """Do what somebody wished, now that it is known who they are."""
         wish, visit.wish = visit.wish, ""
         if wish == "remember":
             self.ask(visit)
+        elif not visit.compared and visit.seen_alone and not visit.strange:
+            self._compare(visit, wish)  # they had not asked for it yet when they were looked at
+        elif not visit.compared:
+            self._host.own("alone_first")
+        elif wish == "keep":
+            self._keep(visit)
+        elif wish == "know":
+            self._host.own("again" if visit.kept else "not_known")
         elif wish == "forget" and visit.kept:
             self.forget(visit)
         elif wish == "forget":
@@ -183,6 +218,22 @@ class Consents(object):
 
         self._brain.about(user, told)
 
+    def _compare(self, visit, wish):  # type: (Visit, Text) -> None
+        """Find out first who somebody is; `recognised` follows."""
+        visit.wish, visit.wants_known = wish, True
+        self._host.look_again()
+
+    def _keep(self, visit):  # type: (Visit) -> None
+        user, visit.maybe_kept = visit.user, True
+        settings = self._settings
+        self._brain.remember(
+            user,
+            visit.how,
+            settings.keeps,
+            settings.days,
+            lambda _, error: self._remembered(visit, user, error),
+        )
+
     def _remembered(self, visit, user, error):
         # type: (Visit, Text, Optional[BrainError]) -> None
         """Go on when the brain has kept somebody, or may not have."""
@@ -203,6 +254,17 @@ class Consents(object):
                 self.faces.learn(user)
         self._host.changed()
 
+    def _owe(self, visit):  # type: (Visit) -> None
+        """Find out who is to be forgotten without the brain, so that they need not wait for it."""
+
+        def seen(label):  # type: (Text) -> None
+            if label and not visit.over and self._host.alone():
+                visit.wish, visit.strange = "", True
+                self._debts.forget(label, lambda _: None)
+
+        if self.faces is not None:
+            self.faces.who(seen)
+
     def _lone_face(self):  # type: () -> Text
         alone = self.faces is not None and self._host.alone()
         return self.faces.lone() if alone and self.faces is not None else ""
@@ -222,5 +284,7 @@ class Consents(object):
         self._timer = self._loop.after(WAIT_S, self._silence, visit)
 
     def _silence(self, visit):  # type: (Visit) -> None
-        if visit.asking:
+        if visit.asking and self._host.talking():
+            self._wait(visit)  # the question itself takes longer
+        elif visit.asking:
             self.drop(visit)

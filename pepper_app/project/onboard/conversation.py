@@ -13,9 +13,11 @@ from .answering import Answering, Host
 from .consent import Asker, Consents
 from .hearsay import alike, contains, own_voice
 from .looking import Looking
+from .recognition import Recognition
+from .terms import Terms
 from .view import state_of, view
 from .visit import Visit
-from .words import COMMANDS, SAYS
+from .words import COMMANDS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,12 +62,14 @@ class Conversation(Host, Asker):
         """
         self._loop, self._brain, self._speaker = loop, brain, speaker
         self._settings, self._language = settings, language
+        self._terms = Terms(settings, language)
+        self.recognition = Recognition(settings.recognise)
         self.answering = Answering(loop, brain, speaker, self)
-        self.looking = Looking(loop, brain, debts, self._found)
+        self.looking = Looking(loop, brain, debts, self.recognition, self._found)
         self.looking.alone = self.alone
         self._debts, self._others = debts, 0
         self._person = None  # type: Optional[int]
-        self.consents = Consents(loop, brain, debts, settings, self)
+        self.consents = Consents(loop, brain, debts, settings, self.recognition, self)
         self.visit = None  # type: Optional[Visit]
         self.shows = lambda state: None  # type: Callable[[Mapping[Text, Any]], Any]
         """Gets what the tablet is to show, whenever it changes."""
@@ -95,11 +99,15 @@ class Conversation(Host, Asker):
         """See `Asker`."""
         return self._others == 0
 
+    def talking(self):  # type: () -> bool
+        """See `Asker`."""
+        return self._speaker.speaking
+
     def want(self, what, text, way):  # type: (Text, Text, Text) -> None
         """Do what somebody wants.
 
         Args:
-            what: ask, stop, forget, remember, yes or no.
+            what: ask, stop, know, forget, remember, yes or no.
             text: the question, when they ask; else what was heard, if that is known.
             way: voice, tablet or touch.
         """
@@ -110,7 +118,7 @@ class Conversation(Host, Asker):
             self._ask(text)
         elif what == "stop":
             self._stop()
-        elif self.visit is not None and what in ("forget", "remember", "yes", "no"):
+        elif self.visit is not None and what in ("know", "forget", "remember", "yes", "no"):
             self._about_memory(self.visit, what, way)
         self.changed()
 
@@ -151,7 +159,7 @@ class Conversation(Host, Asker):
 
     def own(self, key):  # type: (Text) -> None
         """See `Host`."""
-        text = random.choice(SAYS[self._language][key])
+        text = random.choice(self._terms.says(key))
         if self._speaker.say(text) and self.visit is not None and key not in ("filler", "busy"):
             self.visit.line("robot", text)
         self.changed()
@@ -188,7 +196,10 @@ class Conversation(Host, Asker):
         """See `Host`."""
         there = self._brain.there
         state = state_of(self.visit, self.answering.turn, self._speaker.speaking, there)
-        self.shows(view(self.visit, state, there, self._settings, self._language))
+        offers = self.recognition.offers(self.visit) if self.visit is not None else ()
+        self.shows(
+            view(self.visit, state, there, self._settings, self._language, self._terms, offers)
+        )
 
     def _ask(self, text):  # type: (Text) -> None
         question = " ".join(text.split())[:LONGEST]
@@ -220,6 +231,9 @@ class Conversation(Host, Asker):
             self.answering.stop()
             self.consents.forget(visit)
             self.look()  # a stranger is served
+        elif what == "know":
+            self.answering.stop()
+            self.consents.know(visit)
         elif what == "remember":
             self.consents.ask(visit)
         elif what == "yes":
@@ -240,12 +254,12 @@ class Conversation(Host, Asker):
         if why is not None:
             self.answering.unseen()
         else:
+            if visit.kept:
+                self.consents.describe(visit)
             if visit.wish:
                 self.consents.recognised(visit)
-            elif visit.kept:
-                self.consents.describe(visit)
-                if self.answering.turn is None:
-                    self.own("again")
+            elif visit.kept and self.answering.turn is None:
+                self.own("again")
             if visit.user:
                 self.answering.go_on()
             else:
@@ -264,7 +278,7 @@ class Conversation(Host, Asker):
         if turn.failed or not turn.sentences:
             return
         visit.answers += 1
-        ready = visit.answers >= ONE_ANSWER and not visit.asked_consent
+        ready = self._settings.asks and visit.answers >= ONE_ANSWER and not visit.asked_consent
         if ready and not visit.maybe_kept and self.consents.may_ask(visit):
             self.consents.ask(visit)
 

@@ -44,6 +44,8 @@ class Debts(object):
         self._faces = None  # type: Optional[Faces]
         self._brains, self._robots = set(), set()  # type: Set[Text], Set[Text]
         self._guests = guests
+        self.keeps_nobody = False
+        """Whether whoever was kept before is to be forgotten, as far as the robot knows them."""
         self._read()
         self._loop.after(AGAIN_S, self._again)
         self._loop.after(COMPARE_S, self._compare_again)
@@ -108,7 +110,10 @@ class Debts(object):
         self._compare()
 
     def _compare(self):  # type: () -> None
-        """Forget faces of people whom the brain has forgotten: their time had run out."""
+        """Forget faces of people whom the brain has forgotten: their time had run out.
+
+        Where nobody is to be kept, forget all of them, in the brain too.
+        """
         faces = self._faces
         if faces is None or not self._brain.there:
             return
@@ -123,7 +128,10 @@ class Debts(object):
 
         def compare(labels):  # type: (List[Text]) -> None
             for label in labels:
-                ask(label)
+                if self.keeps_nobody:
+                    self.forget(label, lambda _: None)
+                else:
+                    ask(label)
 
         faces.labels(compare)
 

@@ -1,9 +1,9 @@
 """NAOqi's own memory of faces, for people who agreed to be remembered.
 
-Owns: the subscription to ALFaceDetection, whose face it sees alone, and that learning and
-forgetting a face follow what somebody agreed to. Labels are the brain's ids, which say nothing
-about anybody; labels of other programs are not touched. Knows nothing of pictures; NAOqi keeps
-what it learns on the robot, in a form of its own.
+Owns: the subscription to ALFaceDetection, which lasts no longer than somebody may be compared,
+whose face it sees alone, and that learning and forgetting a face follow what somebody agreed to.
+Labels are the brain's ids, which say nothing about anybody; labels of other programs are not
+touched. Knows nothing of pictures; NAOqi keeps what it learns on the robot, in a form of its own.
 """
 
 from __future__ import absolute_import, division, print_function, unicode_literals
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     Done = Callable[[Any, Optional[RobotError]], Any]
 
 FACES, NAME, EVENT = "ALFaceDetection", "UserVLM", "FaceDetected"
-WAIT_S = 1.2
-"""For the recognition to make up its mind; it averages over a few pictures."""
+WAIT_S, BEGIN_S = 1.2, 6.0
+"""For the recognition to make up its mind, for it averages over a few pictures; and to begin."""
 FRESH_S = 3.0
 """A lone face that was recognised stays so, unless news of it stops."""
 SURE = 0.5
@@ -37,32 +37,45 @@ _LOG = logging.getLogger("uservlm")
 
 
 class Faces(object):
-    """Subscribed until it is closed."""
+    """See the module; close it."""
 
-    def __init__(self, loop, robot, recognises):  # type: (Loop, Robot, bool) -> None
-        """Begin to see faces.
+    def __init__(self, loop, robot, learns, on_sight):  # type: (Loop, Robot, bool, bool) -> None
+        """Begin to see faces, if that may be.
 
         Args:
             loop: where it is done.
             robot: whose memory.
-            recognises: whether faces are learnt and recognised; else they are but forgotten.
+            learns: whether faces are learnt and recognised; else they are but forgotten.
+            on_sight: whether every face is; else only while somebody is waited for, or learnt.
 
         Raises:
             RobotError: the robot does not see faces (yet).
         """
-        self._loop, self._robot, self._recognises = loop, robot, recognises
+        self._loop, self._robot = loop, robot
+        self._recognises, self._on_sight = learns, learns and on_sight
+        self._users = 0
+        """How many have need of the subscription now."""
+        self._begun = False
+        """Whether anything has come of it."""
         self._waiting = []  # type: List[Callable[[Text], Any]]
         self._lone, self._lone_at = "", loop.now() - FRESH_S
         self._learning = set()  # type: Set[Text]
         self._unwanted = {}  # type: Dict[Text, List[Done]]
         """Whose face is to be forgotten as soon as it has been learnt."""
-        if recognises:
+        if self._on_sight:
             robot.call(FACES, "subscribe", NAME)
+            self._users = 1
         else:
             robot.call(FACES, "isProcessing")
 
     def detected(self, value):  # type: (Any) -> None
-        """Take in `FaceDetected`."""
+        """Take in `FaceDetected`; what other programs have it say is not for us to hear."""
+        if not self._users:
+            return
+        if not self._begun:
+            self._begun = True
+            for found in self._waiting:
+                self._loop.after(WAIT_S, self._late, found)
         label, known = _lone(value)
         if known:
             self._lone = label
@@ -81,24 +94,31 @@ class Faces(object):
         if self.lone() or not self._recognises:
             done(self.lone())
             return
-        self._waiting.append(done)
+        self._begin()
 
-        def late():  # type: () -> None
-            if done in self._waiting:
-                self._waiting.remove(done)
-                done("")
+        def found(label):  # type: (Text) -> None
+            self._end()
+            done(label)
 
-        self._loop.after(WAIT_S, late)
+        self._waiting.append(found)
+        self._loop.after(WAIT_S if self._begun else BEGIN_S, self._late, found)
+
+    def _late(self, found):  # type: (Callable[[Text], Any]) -> None
+        if found in self._waiting:
+            self._waiting.remove(found)
+            found("")
 
     def learn(self, label):  # type: (Text) -> None
         """Learn the face that is nearest; it takes some seconds, and may fail."""
         if not self._recognises:
             return
         self._learning.add(label)
+        self._begin()
 
         def learnt(well, error):  # type: (Any, Optional[RobotError]) -> None
             _LOG.info("a face was %s", "learnt" if well is True else "not learnt")
             self._learning.discard(label)
+            self._end()
             for done in self._unwanted.pop(label, []):
                 self.forget(label, done)
 
@@ -129,8 +149,23 @@ class Faces(object):
 
     def close(self):  # type: () -> None
         """See no more."""
-        if self._recognises:
+        if self._users:
+            self._users = 0
             self._robot.begin(None, FACES, "unsubscribe", NAME)
+
+    def _begin(self):  # type: () -> None
+        """See faces, as long as somebody has need of it."""
+        self._users += 1
+        if self._users == 1:
+            self._begun = False
+            self._robot.begin(None, FACES, "subscribe", NAME)
+
+    def _end(self):  # type: () -> None
+        if self._users:  # it may have been closed
+            self._users -= 1
+            if not self._users:
+                self._lone = ""
+                self._robot.begin(None, FACES, "unsubscribe", NAME)
 
 
 def _lone(value):  # type: (Any) -> Tuple[Text, bool]

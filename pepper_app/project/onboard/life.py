@@ -50,6 +50,7 @@ EVENTS = {
     QUESTION: "ask",
     "UserVLM/Stop": "stop",
     "UserVLM/Forget": "forget",
+    "UserVLM/Know": "know",
     "UserVLM/Remember": "remember",
     "UserVLM/Yes": "yes",
     "UserVLM/No": "no",
@@ -100,6 +101,7 @@ class Life(object):
             self.talk = Conversation(
                 loop, self.brain, self._speaker, debts, settings, self.language
             )
+            debts.keeps_nobody = not self.talk.recognition.anybody
             self.talk.shows, self.talk.finished = self._show, self._report
             self._hear()
             self._begin()
@@ -155,8 +157,9 @@ class Life(object):
             talk.look()
 
         def faces():  # type: () -> None
+            learns = settings.learn_faces and talk.recognition.anybody
             part = talk.looking.faces = talk.consents.faces = Faces(
-                loop, robot, settings.learn_faces
+                loop, robot, learns, talk.recognition.on_sight
             )
             self._parts.append(part)
             self._parts.append(Events(loop, robot, {FACE: part.detected}))

@@ -1,8 +1,9 @@
 """From somebody in front of the robot to an id that the brain knows them by.
 
 Owns: in which order that is found out: NAOqi's own recognition of a face it was allowed to learn,
-then the brain's comparison, and else they are a stranger who is looked at and not kept. Knows
-nothing of questions. A picture goes to the brain and nowhere else.
+then the brain's comparison, and else they are a stranger who is looked at and not kept. Whether
+anybody is compared at all is `recognition.py`'s to say. Knows nothing of questions. A picture goes
+to the brain and nowhere else.
 """
 
 from __future__ import absolute_import, division, print_function, unicode_literals
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from .faces import Faces
     from .loop import Loop
     from .problem import BrainError, RobotError
+    from .recognition import Recognition
     from .visit import Visit
 
     Found = Callable[[Visit, Optional[Text]], Any]
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 AGAIN_S, SLOWLY_S, LOOKS = 1.5, 10.0, 4
 LONGEST_S = 60.0
 """For one look; a vision encoder of 896 pixels takes half of that on a slow laptop."""
-_BLIND = ("identity_not_measured",)
-"""The brain's bundle does not say how alike two pictures of one person are."""
+_BLIND = ("identity_not_measured", "identity_off")
+"""The brain cannot compare, since its bundle was not measured for that, or it may not."""
 _LATER = (GONE, "draining", "busy")
 _LOG = logging.getLogger("uservlm")
 
@@ -38,18 +40,20 @@ _LOG = logging.getLogger("uservlm")
 class Looking(object):
     """See the module."""
 
-    def __init__(self, loop, brain, debts, found):
-        # type: (Loop, Brains, Debts, Found) -> None
+    def __init__(self, loop, brain, debts, recognition, found):
+        # type: (Loop, Brains, Debts, Recognition, Found) -> None
         """Look at nobody.
 
         Args:
             loop: where it is done.
             brain: looks.
             debts: forgets who has left meanwhile.
+            recognition: says who may be compared.
             found: gets the visit, and None, or why nobody could be seen; the visit has its `user`
                 then, and `kept` if they were known.
         """
         self.loop, self.brain, self.debts, self.found = loop, brain, debts, found
+        self.recognition = recognition
         self.camera = None  # type: Optional[Camera]
         self.faces = None  # type: Optional[Faces]
         """Both come when the robot has them."""
@@ -83,12 +87,12 @@ class _Look(object):
             self._all.camera.take(self._taken)
 
     def _taken(self, frame, error):  # type: (Optional[Frame], Optional[RobotError]) -> None
-        """Recognise who is alone in view; with two the known one may be the other."""
+        """Recognise who may be recognised."""
         if self._ended():
             return
         faces, visit = self._all.faces, self._visit
         visit.seen_alone = self._all.alone()
-        visit.compared = visit.seen_alone and not visit.strange
+        visit.compared = self._all.recognition.compares(visit)
         if frame is None:
             self._later("%s" % (error,))
         elif not visit.compared:

@@ -10,6 +10,7 @@ import io
 import json
 
 from .problem import SettingError
+from .recognition import RECOGNISE, WHEN_ASKED
 from .words import ROBOT_LANGUAGES
 
 try:
@@ -36,6 +37,8 @@ _DEFAULTS = {
     "days": (int, 365),
     "keeps": (_TEXT, "state"),
     "learn_faces": (bool, True),
+    "recognise": (_TEXT, WHEN_ASKED),
+    "asks": (bool, True),
 }  # type: Dict[Text, Tuple[type, Any]]
 
 
@@ -57,6 +60,10 @@ class Settings(object):
                 days: how long somebody is remembered who says yes.
                 keeps: profile, embedding or state; see docs/serving.md, "People".
                 learn_faces: whether NAOqi learns their face too, to know them when they return.
+                recognise: one of `RECOGNISE`: who is compared with the people who are kept. With
+                    never nobody is kept either, and faces that were learnt before are forgotten.
+                asks: whether a stranger is asked after the first answer if they want to be
+                    remembered; else only who says *remember me* is.
 
         Raises:
             SettingError: an unknown name, or a value that cannot be.
@@ -82,6 +89,8 @@ class Settings(object):
         self.days = values["days"]  # type: int
         self.keeps = values["keeps"]  # type: Text
         self.learn_faces = values["learn_faces"]  # type: bool
+        self.recognise = values["recognise"]  # type: Text
+        self.asks = values["asks"]  # type: bool
 
 
 def _check(values):  # type: (Dict[Text, Any]) -> None
@@ -105,6 +114,11 @@ def _check(values):  # type: (Dict[Text, Any]) -> None
     if not 0.3 <= values["near_m"] <= values["far_m"] <= 5.0:
         raise SettingError("0.3 <= near_m <= far_m <= 5.0 (metres)")
     _check_keeping(values["days"], values["keeps"])
+    if values["recognise"] not in RECOGNISE:
+        raise SettingError(
+            "recognise is %s or %s, not %s"
+            % (", ".join(RECOGNISE[:-1]), RECOGNISE[-1], values["recognise"])
+        )
 
 
 def _check_keeping(days, keeps):  # type: (int, Text) -> None

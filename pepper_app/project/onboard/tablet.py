@@ -28,6 +28,7 @@ SCALE = 1.0
 """Of the page; NAOqi's own is 1.34."""
 PATIENCE_S, LATE_S = 5.0, 5.0
 AGAIN_S = 1.0
+WANTS = ("ask", "stop", "yes", "no", "know", "remember", "forget")
 LONGEST = 500
 """Characters of a text that are taken from the page."""
 LONGEST_EVENT = 8000
@@ -48,7 +49,7 @@ class Tablet(object):
             loop: where it is done.
             robot: whose tablet.
             application: the package's uuid, below whose name the robot's web server has the page.
-            pressed: gets what is wanted (ask, stop, yes, no, remember, forget) and the text.
+            pressed: gets what is wanted (one of `WANTS`) and the text.
 
         Raises:
             RobotError: no tablet (yet), or it has no such page.
@@ -131,7 +132,7 @@ class Tablet(object):
             if self._retry is not None:
                 self._retry.cancel()
             self._send()
-        elif do in ("ask", "stop", "yes", "no", "remember", "forget") and is_text(text):
+        elif do in WANTS and is_text(text):
             self._pressed(do, _HALF.sub("", text.strip()[:LONGEST]))
         else:
             _LOG.info("not understood from the tablet")

@@ -9,14 +9,15 @@ from .words import SAYS, SUGGESTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Optional, Text
+    from typing import Any, Dict, Optional, Sequence, Text
 
     from .settings import Settings
+    from .terms import Terms
     from .visit import Turn, Visit
 
 
-def view(visit, state, there, settings, language):
-    # type: (Optional[Visit], Text, bool, Settings, Text) -> Dict[Text, Any]
+def view(visit, state, there, settings, language, terms, offers):
+    # type: (Optional[Visit], Text, bool, Settings, Text, Terms, Sequence[Text]) -> Dict[Text, Any]
     """Give the whole of what is shown.
 
     Args:
@@ -25,16 +26,20 @@ def view(visit, state, there, settings, language):
         there: whether there is a brain.
         settings: the suggestions.
         language: en or fr.
+        terms: what somebody is asked to agree to.
+        offers: what of memory there are buttons for.
     """
-    says = SAYS[language]
+    asking = visit is not None and visit.asking
     return {
         "state": state,
         "language": language,
         "turns": visit.lines() if visit is not None else [],
         "suggestions": list(settings.suggestions or SUGGESTIONS[language]),
         "user": _user(visit),
-        "question": says["ask_consent"][0] if visit is not None and visit.asking else "",
-        "notice": "" if there else says["notice_away"][0],
+        "offers": list(offers),
+        "question": terms.question if asking else "",
+        "terms": terms.written if asking else [],
+        "notice": "" if there else SAYS[language]["notice_away"][0],
     }
 
 

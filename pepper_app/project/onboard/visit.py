@@ -84,10 +84,14 @@ class Visit(object):
         """Whether they have just been forgotten, and are not to be recognised any more."""
         self.seen_alone = False
         """Whether nobody else was in view when they were looked at."""
+        self.wants_known = False
+        """Whether they have asked to be recognised."""
         self.compared = False
         """Whether it was tried to recognise them."""
         self.wish = ""
-        """What they want as soon as it is known who they are: forget or remember."""
+        """What they want as soon as they have been looked at: know, forget, remember or keep."""
+        self.how = ""
+        """How they have said yes."""
         self.asked_consent = False
         self.asking = False
         """Whether the robot waits for their yes or no."""

@@ -2,7 +2,8 @@
 """What the robot says of its own accord, and what it understands, in the languages it speaks.
 
 Owns: every sentence that is not the model's. Knows nothing of when one is said. Every key has one
-text or several, of which one is taken; a test holds the languages against each other.
+text or several, of which one is taken; a test holds the languages against each other. `terms.py`
+puts the parts of the question for consent together.
 """
 
 from __future__ import absolute_import, division, print_function, unicode_literals
@@ -32,10 +33,15 @@ SAYS = {
         "too_long": ("I am sorry, that takes me too long. Could you ask in another way?",),
         "broken": ("I am sorry, I lost my thread. Please ask me again.",),
         "nothing": ("I am sorry, I have no answer to that.",),
-        "ask_consent": (
-            "Please say yes or no: shall I remember your face, so that I know you next time?",
-        ),
         "kept": ("Thank you. I will know you next time. Say forget me whenever you like.",),
+        "kept_when_asked": (
+            "Thank you. When you come back, ask me: do you know me? Say forget me whenever you "
+            "like.",
+        ),
+        "not_known": (
+            "I do not recognise you. Say remember me, if you want me to know you next time.",
+        ),
+        "nobody_known": ("I recognise nobody here, and I keep nothing about you when you leave.",),
         "not_kept": ("All right. I will forget you when you leave.",),
         "kept_already": ("I remember you already. Say forget me if you do not want that.",),
         "keep_failed": ("I am sorry, I could not write that down. I will not remember you.",),
@@ -65,12 +71,19 @@ SAYS = {
         "too_long": ("Désolé, cela me prend trop de temps. Pouvez-vous demander autrement ?",),
         "broken": ("Désolé, j'ai perdu le fil. Redemandez-moi, s'il vous plaît.",),
         "nothing": ("Désolé, je n'ai pas de réponse à cela.",),
-        "ask_consent": (
-            "Dites oui ou non : voulez-vous que je me souvienne de votre visage, pour vous "
-            "reconnaître la prochaine fois ?",
-        ),
         "kept": (
             "Merci. Je vous reconnaîtrai la prochaine fois. Dites oublie-moi quand vous voulez.",
+        ),
+        "kept_when_asked": (
+            "Merci. Quand vous reviendrez, demandez-moi : est-ce que tu me connais ? Dites "
+            "oublie-moi quand vous voulez.",
+        ),
+        "not_known": (
+            "Je ne vous reconnais pas. Dites souviens-toi de moi, si vous voulez que je vous "
+            "reconnaisse la prochaine fois.",
+        ),
+        "nobody_known": (
+            "Ici, je ne reconnais personne, et je ne garde rien de vous quand vous partez.",
         ),
         "not_kept": ("D'accord. Je vous oublierai quand vous partirez.",),
         "kept_already": ("Je me souviens déjà de vous. Dites oublie-moi si vous ne voulez pas.",),
@@ -86,11 +99,61 @@ SAYS = {
     },
 }  # type: Dict[Text, Sentences]
 
+TERMS = {
+    "en": {
+        "aim": "To know you next time, ",
+        "ask": "I would keep %s, for %s or until you say forget me. Shall I remember you, yes or "
+        "no?",
+        "numbers": "numbers from your picture on my computer",
+        "face": "your face in my memory",
+        "and": ", and ",
+        "nothing": "that we have met",
+        "written_aim": "What for: to know you next time.",
+        "written_profile": "What I keep: that we have met, and what you agreed to. No picture.",
+        "written_embedding": "What I keep: numbers computed from your picture, encrypted, on the "
+        "computer that thinks for me. Not the picture.",
+        "written_state": "What I keep: numbers computed from your picture, to answer faster too, "
+        "encrypted, on the computer that thinks for me. Not the picture.",
+        "written_face": "And what the robot's own memory makes of your face, not encrypted.",
+        "written_days": "How long: %s from today, or until you want me to forget you.",
+        "written_free": "To be forgotten: say forget me, touch Forget me here twice, or leave a "
+        "hand on the back of my head for 3 seconds. If you say no, I answer you all the same.",
+    },
+    "fr": {
+        "aim": "Pour vous reconnaître la prochaine fois, ",
+        "ask": "je garderais %s, pendant %s ou jusqu'à ce que vous disiez oublie-moi. Voulez-vous "
+        "que je me souvienne de vous, oui ou non ?",
+        "numbers": "des nombres tirés de votre image sur mon ordinateur",
+        "face": "votre visage dans ma mémoire",
+        "and": ", et ",
+        "nothing": "le fait que nous nous sommes rencontrés",
+        "written_aim": "Dans quel but : vous reconnaître la prochaine fois.",
+        "written_profile": "Ce que je garde : notre rencontre et votre accord. Aucune image.",
+        "written_embedding": "Ce que je garde : des nombres tirés de votre image, chiffrés, sur "
+        "l'ordinateur qui réfléchit pour moi. Pas l'image.",
+        "written_state": "Ce que je garde : des nombres tirés de votre image, aussi pour répondre "
+        "plus vite, chiffrés, sur l'ordinateur qui réfléchit pour moi. Pas l'image.",
+        "written_face": "Et ce que la mémoire du robot retient de votre visage, non chiffré.",
+        "written_days": "Combien de temps : %s à partir d'aujourd'hui, ou jusqu'à ce que vous "
+        "vouliez être oublié.",
+        "written_free": "Pour être oublié : dites oublie-moi, touchez ici deux fois Oublie-moi, ou "
+        "laissez une main à l'arrière de ma tête 3 secondes. Si vous dites non, je vous réponds "
+        "de même.",
+    },
+}  # type: Dict[Text, Dict[Text, Text]]
+"""What is asked for consent, in parts; `ask` takes what and how long."""
+
+SPANS = {
+    "en": ("one day", "%d days", "one year", "%d years"),
+    "fr": ("un jour", "%d jours", "un an", "%d ans"),
+}  # type: Dict[Text, Tuple[Text, Text, Text, Text]]
+
 COMMANDS = {
     "en": {
         "stop": ("stop", "be quiet", "enough"),
         "forget": ("forget me",),
         "remember": ("remember me",),
+        "know": ("do you know me", "do you remember me", "it's me"),
         "yes": ("yes", "yes please"),
         "no": ("no", "no thank you"),
     },
@@ -98,6 +161,12 @@ COMMANDS = {
         "stop": ("stop", "arrête", "tais-toi", "ça suffit"),
         "forget": ("oublie-moi", "oubliez-moi"),
         "remember": ("souviens-toi de moi",),
+        "know": (
+            "est-ce que tu me connais",
+            "tu me reconnais",
+            "vous me reconnaissez",
+            "c'est moi",
+        ),
         "yes": ("oui", "oui merci"),
         "no": ("non", "non merci"),
     },
