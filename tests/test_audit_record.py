@@ -228,3 +228,10 @@ def test_serve_offers_what_passed_and_nothing_else(
         assert attends.status_code == 400 and "audited" in attends.text
         for other in (fair.removesuffix(":fair"), fair.replace(":fair", ":unfair")):
             assert ask(other).status_code == 404
+
+
+def test_the_runtime_knows_the_rules_that_are_shipped() -> None:
+    from uservlm.bench.audit.record import shipped
+    from uservlm.runtime.audited import RULES
+
+    assert shipped() == RULES, "the audit's rules changed: write this into runtime/audited.py"

@@ -384,6 +384,6 @@ def test_the_command_line_takes_and_lists_adapters(
         )
         assert said == wanted.text
     assert main([*ask, "--adapter", "kind"]) == 2
-    assert "known: fair, brief, none" in capsys.readouterr().err
+    assert "it has fair, brief, and 'none'" in capsys.readouterr().err
     assert main(["inspect", str(kept.bundle)]) == 0
     assert "fair, rank 8, from a folder" in capsys.readouterr().out
