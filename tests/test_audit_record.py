@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,12 +16,13 @@ from lora import write_lora
 from serving import serving
 from test_runtime_adapters import attach
 
-from uservlm.bench.audit.record import check_people, record
+from uservlm.bench.audit.record import check_people, check_seed, record, shipped
+from uservlm.bench.audit.world import SEED
 from uservlm.converters.adapter_gguf import write_adapter
 from uservlm.converters.adapters import open_adapter
 from uservlm.converters.checkpoint import open_checkpoint
 from uservlm.runtime.__main__ import main
-from uservlm.runtime.audited import digest, require_audits, standing
+from uservlm.runtime.audited import RULES, digest, require_audits, standing
 from uservlm.runtime.bundle import open_bundle, replace_manifest
 from uservlm.runtime.errors import AdapterError, AuditError
 from uservlm.runtime.manifest import FORMAT, UNAUDITED, FileRecord, Manifest
@@ -117,6 +119,23 @@ def test_an_audit_is_of_one_way_to_attend(bundle: Path) -> None:
     way = "another attention than resident: run .* --adapter fair --attention resident"
     with pytest.raises(AuditError, match=way):
         require_audits(manifest(bundle), ["fair"], "resident")
+
+
+@pytest.mark.parametrize("other", [{"thresholds": "0" * 64}, {"seed": 1}, {"probe_file": "1" * 64}])
+def test_a_verdict_by_other_rules_does_not_pass(bundle: Path, other: dict[str, Any]) -> None:
+    passes(bundle, "fair")
+    found = manifest(bundle)
+    changed = replace(found, audits={"fair": replace(found.audits["fair"], **other)})
+    assert standing(changed, "fair") == "rules"
+    with pytest.raises(AuditError, match="other rules"):
+        require_audits(changed, ["fair"], "exact")
+
+
+def test_who_is_asked_is_not_chosen_by_who_wants_to_pass() -> None:
+    check_seed(SEED, True)
+    check_seed(SEED + 1, False)
+    with pytest.raises(AuditError, match="--no-record"):
+        check_seed(SEED + 1, True)
 
 
 def test_what_changed_meanwhile_is_not_recorded(bundle: Path) -> None:
@@ -226,12 +245,13 @@ def test_serve_offers_what_passed_and_nothing_else(
         assert said[0] == said[1] and unnamed.json()["model"] == fair
         attends = brain.ask(QUESTION, user=user, uservlm={"attention": "exact"})
         assert attends.status_code == 400 and "audited" in attends.text
+        drawn = brain.ask(QUESTION, user=user, temperature=1.0)
+        assert drawn.status_code == 400
+        assert drawn.json()["error"]["code"] == "sampling_refused"
+        assert brain.ask(QUESTION, user=user, temperature=0.0, max_tokens=2).status_code == 200
         for other in (fair.removesuffix(":fair"), fair.replace(":fair", ":unfair")):
             assert ask(other).status_code == 404
 
 
 def test_the_runtime_knows_the_rules_that_are_shipped() -> None:
-    from uservlm.bench.audit.record import shipped
-    from uservlm.runtime.audited import RULES
-
     assert shipped() == RULES, "the audit's rules changed: write this into runtime/audited.py"

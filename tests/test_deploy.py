@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("qi")
-pytest.importorskip("asyncssh")
+asyncssh = pytest.importorskip("asyncssh")
 
 from deploying import TOKEN, Deploy, robot_with
 from ssh_robot import OLD, PASSWORD, SshRobot, ssh_robot
@@ -165,6 +165,17 @@ def test_known_hosts_that_cannot_be_read_is_told(deploy: Deploy, bus: Client) ->
     deploy.known.parent.mkdir()
     deploy.known.write_bytes(b"\xff\n")
     assert deploy.fails().startswith(f"{deploy.known} cannot be read: ")
+
+
+def test_a_key_of_its_own_is_not_believed_where_an_authority_signs(
+    deploy: Deploy, bus: Client
+) -> None:
+    deploy.known.parent.mkdir()
+    authority = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
+    known = f"@cert-authority [127.0.0.1]:{deploy.port} {authority}"
+    deploy.known.write_text(known)
+    assert "host key" in deploy.fails()
+    assert deploy.known.read_text() == known
 
 
 def test_a_key_that_cannot_be_written_down_is_not_believed(deploy: Deploy, bus: Client) -> None:

@@ -225,6 +225,16 @@ def test_a_body_too_large_is_refused_whether_it_says_so_or_not(brain: Serving) -
     assert counted.json()["error"]["code"] == "request_too_large"
 
 
+def test_who_is_refused_holds_no_connection(brain: Serving) -> None:
+    address = brain.client.base_url
+    with socket.create_connection((address.host, address.port), timeout=LIMITS.body_s / 2) as held:
+        held.sendall(
+            b"POST /v1/users/encode HTTP/1.1\r\nHost: elsewhere\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+        )
+        assert held.recv(1000).split(b"\r\n")[0].endswith(b"421 Misdirected Request")
+
+
 def test_nothing_of_a_question_or_a_name_reaches_the_log(brain: Serving, pictures: Path) -> None:
     brain.encode(pictures / "grace.png", user="Wilhelmina")
     assert brain.ask("Do you know about the xylophone?", user="Wilhelmina").status_code == 200
