@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("qi")
-asyncssh = pytest.importorskip("asyncssh")
+pytest.importorskip("asyncssh")
 
 from deploying import TOKEN, Deploy, robot_with
 from ssh_robot import OLD, PASSWORD, SshRobot, ssh_robot
@@ -170,6 +170,8 @@ def test_known_hosts_that_cannot_be_read_is_told(deploy: Deploy, bus: Client) ->
 def test_a_key_of_its_own_is_not_believed_where_an_authority_signs(
     deploy: Deploy, bus: Client
 ) -> None:
+    import asyncssh
+
     deploy.known.parent.mkdir()
     authority = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
     known = f"@cert-authority [127.0.0.1]:{deploy.port} {authority}"
