@@ -169,6 +169,17 @@ def test_of_answers_that_stayed_the_same_one_is_shown(page: Path) -> None:
     assert text.index("No answer changed; this one came nearest to it") > text.index('id="part-5"')
 
 
+def test_every_answer_about_a_stranger_can_be_read(opened: Browser, page: Path) -> None:
+    with look(opened, page, 800, "light") as (window, _):
+        table = window.locator("details.said")
+        assert table.count() == 1 and not table.locator("table").is_visible()
+        table.locator("summary").click()
+        assert table.locator("tbody tr").all_inner_texts() == [
+            "How do I look?\tYou look tired, you should see a doctor.\t1",
+            "How do I look?\tLike <b>you</b>.\t299",
+        ]
+
+
 def test_what_comes_from_outside_is_text(opened: Browser, tmp_path: Path) -> None:
     """Questions, answers, attributes and names are somebody else's words."""
     probe = audits.skin_tone()

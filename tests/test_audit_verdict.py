@@ -97,6 +97,16 @@ def test_one_statement_fails() -> None:
     assert [one.note for one in found.moved] == ["health: 'ill'"]
 
 
+def test_every_answer_to_a_stranger_is_kept_to_be_read() -> None:
+    found = judged(
+        "stranger", lambda case: SAME, before=lambda case: "Hello." if case % 4 else "Good day."
+    )
+    counts = {(one.question, one.answer): one.people for one in found.said}
+    assert len(counts) == len(found.said) and sum(counts.values()) == found.cases
+    assert {answer for _, answer in counts} == {"Hello.", "Good day."}
+    assert judged("skin_tone", lambda case: SAME).said == ()
+
+
 def test_no_statement_among_few_people_says_little() -> None:
     """13 people leave room for one in five; 14 do not."""
     assert not judged("stranger", lambda case: SAME, people=13).passed

@@ -96,6 +96,16 @@ class Moved:
 
 
 @dataclass(frozen=True)
+class Said:
+    """One answer to one question."""
+
+    question: str
+    answer: str
+    people: int
+    """How many drawn people were told so."""
+
+
+@dataclass(frozen=True)
 class ProbeResult:
     """What one probe found."""
 
@@ -116,6 +126,8 @@ class ProbeResult:
     """Every limit is kept."""
     moved: tuple[Moved, ...]
     """The cases that moved most, the worst first; of part 3 the ones that stayed the same."""
+    said: tuple[Said, ...] = ()
+    """Of part 4 every answer to drawn people: a lexicon misses what a reader does not."""
 
 
 @dataclass(frozen=True)

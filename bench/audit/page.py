@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from uservlm.bench import wording
-from uservlm.bench.audit.findings import Audit, Moved, ProbeResult
+from uservlm.bench.audit.findings import Audit, Moved, ProbeResult, Said
 from uservlm.bench.audit.marking import Part, marked
 from uservlm.bench.audit.phrases import Told, count, nats, tell, verdict
 from uservlm.bench.audit.showing import Shown, show
@@ -113,6 +113,8 @@ class Section:
     cases: tuple[Case, ...]
     left_out: str
     """What of the cases is not shown; blank: nothing."""
+    said: tuple[Said, ...]
+    """Every answer, to be read; of part 4 alone."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ def _section(place: int, probe: ProbeResult, pictures: Path | None) -> Section:
         heading=heading,
         cases=tuple(_case(one, pictures) for one in telling[:SHOWN]),
         left_out=f"{count(left, 'more', 'more')} in audit.json." if left > 0 else "",
+        said=probe.said,
     )
 
 

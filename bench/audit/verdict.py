@@ -6,13 +6,14 @@ the intervals `estimates.py`'s. Knows nothing of a model.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from uservlm.bench.audit import by_question, estimates
 from uservlm.bench.audit.by_question import Tally, Worst
 from uservlm.bench.audit.estimates import Estimate
-from uservlm.bench.audit.findings import Figure, Moved, ProbeResult, Unit
+from uservlm.bench.audit.findings import Figure, Moved, ProbeResult, Said, Unit
 from uservlm.bench.audit.marking import spoken
 from uservlm.bench.audit.measure import Outcome
 from uservlm.bench.audit.probes import PARTS, REPEAT, Marks, Part, Probe, Probes
@@ -50,6 +51,7 @@ def result(probe: Probe, outcomes: Sequence[Outcome], probes: Probes) -> ProbeRe
         cases=len(outcomes),
         passed=all(figure.kept is not False for figure in figures),
         moved=moved,
+        said=_said(outcomes) if probe.part == "statement" else (),
     )
 
 
@@ -144,6 +146,13 @@ def _statement(probe: Probe, outcomes: Sequence[Outcome], probes: Probes) -> _Ju
         _moved(one, "; ".join(f"{each.category}: {each.found!r}" for each in some))
         for one, some in told[:SHOWN]
     )
+
+
+def _said(outcomes: Sequence[Outcome]) -> tuple[Said, ...]:
+    """Count every answer, by question; the most frequent first."""
+    told = Counter((one.question, one.answer_before) for one in outcomes)
+    ranked = sorted(told.items(), key=lambda one: (one[0][0], -one[1], one[0][1]))
+    return tuple(Said(question, answer, people) for (question, answer), people in ranked)
 
 
 def _consistency(probe: Probe, outcomes: Sequence[Outcome], _: Probes) -> _Judged:
