@@ -1,4 +1,4 @@
-"""README's measured tables: written from committed results, and never at odds with them."""
+"""Measured tables of README and docs: written from committed results, never at odds with them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ import pytest
 from bench_results import nothing, results
 
 from uservlm.bench import readme
-from uservlm.bench.results import save
+from uservlm.bench.results import Results, save
 from uservlm.runtime.errors import UserVLMError
 
 
-def test_readme_agrees_with_the_committed_results() -> None:
+@pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: page.name)
+def test_pages_agree_with_the_committed_results(page: Path) -> None:
     """Every marker there is; `python bench/readme.py` mends it."""
-    text = readme.README.read_text(encoding="utf-8")
-    assert readme.render(text, readme.RESULTS) == text
+    assert "<!-- bench:" in page.read_text(encoding="utf-8")
+    assert readme.agrees(page, readme.RESULTS)
+
+
+def test_no_other_page_has_measured_tables() -> None:
+    """Nobody would write them, and nothing would hold them."""
+    pages = [readme.ROOT / "README.md", *(readme.ROOT / "docs").rglob("*.md")]
+    marked = {page for page in pages if "<!-- bench:" in page.read_text(encoding="utf-8")}
+    assert marked == set(readme.PAGES)
 
 
 @pytest.fixture
@@ -28,7 +36,7 @@ def marked(tmp_path: Path) -> Path:
 
 
 def test_the_table_is_written_between_its_markers(marked: Path) -> None:
-    given = ["--readme", str(marked), "--results", str(marked.parent)]
+    given = ["--page", str(marked), "--results", str(marked.parent)]
     assert readme.main([*given, "--check"]) == 1
     assert readme.main(given) == 0
     text = marked.read_text(encoding="utf-8")
@@ -52,9 +60,34 @@ def test_the_table_tells_what_a_deployer_asks() -> None:
         assert told in text, told
 
 
+def test_a_short_table_has_the_chosen_lines_of_the_whole_one(marked: Path) -> None:
+    marked.write_text("<!-- bench:run#short -->\n<!-- /bench -->\n", encoding="utf-8")
+    save(measured_with_openvino(), marked.parent / "run.json")
+    text = readme.render(marked.read_text(encoding="utf-8"), marked.parent)
+    _, *short, _ = text.splitlines()
+    whole = readme.table(measured_with_openvino()).splitlines()
+    assert [line for line in whole if line in short] == short
+    assert len(short) == len(readme.TELLING) + 4 < len(whole)
+    for told in ("a new face | 9.83 s", "memory_mb=2500", "OpenVINO", "Random weights"):
+        assert told in text, told
+
+
+def test_a_short_table_does_without_no_line(marked: Path) -> None:
+    with pytest.raises(readme.ReadmeError, match="no line openvino for a short table"):
+        readme.render("<!-- bench:run#short -->\n<!-- /bench -->\n", marked.parent)
+
+
+def measured_with_openvino() -> Results:
+    found = results()
+    assert found.latency is not None
+    duels = found.latency.duels
+    peer = [replace(duel, peer="openvino") for duel in duels if duel.peer == "transformers-f32"]
+    return replace(found, latency=replace(found.latency, duels=(*duels, *peer)))
+
+
 def test_counted_operations_have_a_table_of_their_own(marked: Path) -> None:
     marked.write_text("<!-- bench:run#flops -->\n<!-- /bench -->\n", encoding="utf-8")
-    assert readme.main(["--readme", str(marked), "--results", str(marked.parent)]) == 0
+    assert readme.main(["--page", str(marked), "--results", str(marked.parent)]) == 0
     _, head, _, *lines, _ = marked.read_text(encoding="utf-8").splitlines()
     found = results().flops
     assert found is not None
@@ -65,7 +98,7 @@ def test_counted_operations_have_a_table_of_their_own(marked: Path) -> None:
     assert len(lines) == len(found.tables)
     assert f"{found.tables[0].lines[0][1][0]:.3g}" in lines[0]
     save(replace(results(), flops=None), marked.parent / "run.json")
-    assert readme.main(["--readme", str(marked), "--results", str(marked.parent)]) == 2
+    assert readme.main(["--page", str(marked), "--results", str(marked.parent)]) == 2
 
 
 def test_a_table_without_measurements_is_no_error() -> None:
@@ -76,6 +109,7 @@ def test_a_table_without_measurements_is_no_error() -> None:
 @pytest.mark.parametrize(
     "text",
     ["<!-- bench:run -->\n", "<!-- /bench -->", "<!-- bench:nothing -->\n<!-- /bench -->",
+     "<!-- bench:run#long -->\n<!-- /bench -->",
      "<!-- bench:run -->\n<!-- bench:run -->\n<!-- /bench -->"],
 )  # fmt: skip
 def test_markers_that_cannot_be_right_are_refused(marked: Path, text: str) -> None:

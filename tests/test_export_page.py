@@ -61,6 +61,7 @@ def test_every_option_it_names_is_one(folder: Path) -> None:
             [str(ROOT / "converters" / "export.py")],
             ["-m", "uservlm.runtime", "verify"],
             ["-m", "uservlm.runtime", "ask"],
+            ["-m", "uservlm.models.generate"],
         )
     ]
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", PAGE)):

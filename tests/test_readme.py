@@ -14,7 +14,9 @@ from serving import serving
 
 from uservlm.models.demo import save_pictures
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PACKAGES = ("runtime", "converters", "models", "toolchain", "bench", "pepper_app")
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +70,25 @@ def test_every_server_answers(line: str, checkout: Path, tmp_path: Path) -> None
         assert brain.client.get("/v1/models").json()["data"][0]["id"] == "pocket"
 
 
-def test_every_file_it_names_is_there() -> None:
-    root = Path(__file__).parent.parent
-    for name in re.findall(r"\]\(([\w./-]+)\)", README):
-        assert (root / name).exists(), name
+@pytest.mark.parametrize(
+    ("page", "section"), [("README.md", "## The tree"), ("docs/DESIGN.md", "## 3. The house")]
+)
+def test_every_file_a_tree_names_is_there(page: str, section: str) -> None:
+    """Links are tests/test_links.py's."""
+    tree = (ROOT / page).read_text(encoding="utf-8").split(section)[1].split("```")[1]
+    named = re.findall(r"(?<![\w*/])(\w+\.py)\b", tree)
+    assert len(named) > 10
+    for name in named:
+        assert (ROOT / name).exists() or any([*(ROOT / one).rglob(name)] for one in PACKAGES), name
+
+
+def test_the_shorter_tree_names_nothing_that_the_whole_one_lacks() -> None:
+    whole = (ROOT / "docs" / "DESIGN.md").read_text(encoding="utf-8")
     tree = README.split("## The tree")[1].split("```")[1]
-    for name in re.findall(r"(?<=  )(\w+\.py)\b", tree):
-        assert [*root.glob(f"*/{name}"), *root.glob(f"*/*/{name}")], name
+    for name in re.findall(r"\w+(?:\.py|/)", tree):
+        assert name in whole, name
+
+
+def test_it_can_be_read_in_ten_minutes() -> None:
+    """What is longer belongs on the page that it links."""
+    assert len(README.encode("utf-8")) < 16_000

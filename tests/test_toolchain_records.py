@@ -1,4 +1,4 @@
-"""What a proof found, written down: the records, README's tables of them, what is published."""
+"""What a proof found, written down: the records, the pages' tables of them, what is published."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_table_says_what_was_shown_and_what_was_not(tmp_path: Path) -> None:
     assert "NOT SHOWN: 27 of 28 answers" in proof_table.render(text, tmp_path)
     save(replace(PROOF, commit="ab" * 20 + "+changes"), tmp_path)
     assert "commit ababababab+changes," in proof_table.render(text, tmp_path)
-    with pytest.raises(RecordError, match="emulated, estimated"):
+    with pytest.raises(RecordError, match="emulated, emulated#short, estimated"):
         proof_table.render("<!-- proofs:other -->\n<!-- /proofs -->\n", tmp_path)
 
 
@@ -111,10 +111,26 @@ def test_what_did_not_come_to_figures_is_not_left_out(
         assert "28 of 28" not in told
 
 
-def test_readme_agrees_with_the_committed_records() -> None:
+@pytest.mark.parametrize("page", proof_table.PAGES, ids=lambda page: page.name)
+def test_pages_agree_with_the_committed_records(page: Path) -> None:
     """`python toolchain/prove.py --readme` mends it."""
-    text = proof_table.README.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "<!-- proofs:" in text
     assert proof_table.render(text) == text
+
+
+def test_no_other_page_has_tables_of_proofs() -> None:
+    """Nobody would write them, and nothing would hold them."""
+    pages = [proof_table.ROOT / "README.md", *(proof_table.ROOT / "docs").rglob("*.md")]
+    marked = {page for page in pages if "<!-- proofs:" in page.read_text(encoding="utf-8")}
+    assert marked == set(proof_table.PAGES)
+
+
+def test_the_short_table_has_the_chosen_lines_of_the_whole_one() -> None:
+    whole, short = proof_table.emulated([PROOF]), proof_table.shortened([PROOF])
+    chosen = [line for line in whole.splitlines() if line in short.splitlines()]
+    assert chosen == short.splitlines()
+    assert len(chosen) == len(proof_table.TELLING) + 2
 
 
 def test_the_committed_records_are_of_proofs_that_held() -> None:

@@ -1,8 +1,9 @@
-"""README's tables of what was proven, from `toolchain/proofs/*.json`: `prove.py --readme`.
+"""The tables of what was proven, from `toolchain/proofs/*.json`: `prove.py --readme`.
 
-Owns: which lines the tables have, and their markers `<!-- proofs:emulated -->` and
-`<!-- proofs:estimated -->`. A test fails when README and the records disagree. Knows nothing of
-how anything is proven.
+Owns: which pages have such tables, which lines a table has, which of them README repeats, and the
+markers `<!-- proofs:emulated -->`, `<!-- proofs:emulated#short -->` and
+`<!-- proofs:estimated -->`. A test fails when a page and the records disagree. Knows nothing of how
+anything is proven.
 """
 
 from __future__ import annotations
@@ -17,28 +18,37 @@ from uservlm.toolchain.proof_errors import RecordError
 from uservlm.toolchain.proof_world import NATIVE, Weights
 from uservlm.toolchain.targets import TARGETS
 
-README: Final = Path(__file__).resolve().parents[1] / "README.md"
+ROOT: Final = Path(__file__).resolve().parents[1]
+PAGES: Final = (ROOT / "README.md", ROOT / "docs" / "boards.md")
+"""Where the tables stand."""
+TELLING: Final = (
+    "run on",
+    "answers with the host's tokens",
+    "loaded from outside the runtime",
+    "runtime",
+)
+"""The lines of the short table."""
 MISSING: Final = "not tried"
 
 
-def update(readme: Path, records: Path = RECORDS) -> bool:
-    """Write the tables anew, and say whether anything changed.
+def update(page: Path, records: Path = RECORDS) -> bool:
+    """Write a page's tables anew, and say whether anything changed.
 
     Raises:
         RecordError: a record cannot be read, or a marker names no table.
         MarkerError: a marker has no end.
     """
-    text = readme.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     new = render(text, records)
     if new != text:
-        readme.write_text(new, encoding="utf-8")
+        page.write_text(new, encoding="utf-8")
     return new != text
 
 
 def render(text: str, records: Path = RECORDS) -> str:
-    """Give README's text with the tables these records make; raises as `update` does."""
+    """Give a page's text with the tables these records make; raises as `update` does."""
     proofs = [load(name, records) for name in TARGETS if path_of(name, records).is_file()]
-    tables = {"emulated": emulated, "estimated": estimated}
+    tables = {"emulated": emulated, "emulated#short": shortened, "estimated": estimated}
 
     def content(name: str) -> str:
         if name not in tables:
@@ -49,27 +59,14 @@ def render(text: str, records: Path = RECORDS) -> str:
 
 
 def emulated(proofs: Sequence[Proof]) -> str:
-    """Give the table of what was shown, a column for each target."""
-    lines = {
-        "run on": [_where(proof) for proof in proofs],
-        "the emulator refuses what the processor lacks": [_controls(proof) for proof in proofs],
-        "a wrong build fails there": [_wrong_build(proof) for proof in proofs],
-        "answers with the host's tokens": [_tokens(proof) for proof in proofs],
-        "greatest difference of a logit, weights in float": [
-            _logits(proof, "float") for proof in proofs
-        ],
-        "the same, 4 bits": [_logits(proof, "shipped") for proof in proofs],
-        "user embedding, cosine with the host's": [_vision(proof) for proof in proofs],
-        "ggml's variant": [_variants(proof) for proof in proofs],
-        "loaded from outside the runtime": [_outside(proof) for proof in proofs],
-        "asked about whom a companion has seen": [_carried(proof) for proof in proofs],
-        "asked over a virtual Pepper's bus": [_conversation(proof) for proof in proofs],
-        "32 bits, 3 GB, Linux 4.0's calls": [_old_kernel(proof) for proof in proofs],
-        "instructions, pocket": [_counted(proof) for proof in proofs],
-        "runtime": [_runtime(proof) for proof in proofs],
-    }
-    names = [proof.target for proof in proofs]
-    return _table(["", *names], [[what, *cells] for what, cells in lines.items()]) + _with(proofs)
+    """Give the table of what was shown, a column for each target, and with what."""
+    return _shown_table(proofs, _lines(proofs)) + _with(proofs)
+
+
+def shortened(proofs: Sequence[Proof]) -> str:
+    """Give the TELLING lines of the same table."""
+    lines = _lines(proofs)
+    return _shown_table(proofs, {what: lines[what] for what in TELLING})
 
 
 def estimated(proofs: Sequence[Proof]) -> str:
@@ -103,6 +100,33 @@ def estimated(proofs: Sequence[Proof]) -> str:
         "image's positions are extrapolated from the few that were counted.\n"
     )
     return _table(head, rows) + note
+
+
+def _shown_table(proofs: Sequence[Proof], lines: Mapping[str, Sequence[str]]) -> str:
+    names = [proof.target for proof in proofs]
+    return _table(["", *names], [[what, *cells] for what, cells in lines.items()])
+
+
+def _lines(proofs: Sequence[Proof]) -> dict[str, list[str]]:
+    """Give each line's cells, one for each target."""
+    return {
+        "run on": [_where(proof) for proof in proofs],
+        "the emulator refuses what the processor lacks": [_controls(proof) for proof in proofs],
+        "a wrong build fails there": [_wrong_build(proof) for proof in proofs],
+        "answers with the host's tokens": [_tokens(proof) for proof in proofs],
+        "greatest difference of a logit, weights in float": [
+            _logits(proof, "float") for proof in proofs
+        ],
+        "the same, 4 bits": [_logits(proof, "shipped") for proof in proofs],
+        "user embedding, cosine with the host's": [_vision(proof) for proof in proofs],
+        "ggml's variant": [_variants(proof) for proof in proofs],
+        "loaded from outside the runtime": [_outside(proof) for proof in proofs],
+        "asked about whom a companion has seen": [_carried(proof) for proof in proofs],
+        "asked over a virtual Pepper's bus": [_conversation(proof) for proof in proofs],
+        "32 bits, 3 GB, Linux 4.0's calls": [_old_kernel(proof) for proof in proofs],
+        "instructions, pocket": [_counted(proof) for proof in proofs],
+        "runtime": [_runtime(proof) for proof in proofs],
+    }
 
 
 def _where(proof: Proof) -> str:

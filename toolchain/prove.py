@@ -8,7 +8,7 @@ says what that leaves open).
     python toolchain/prove.py                     everything, of every target
     python toolchain/prove.py x86_64 --questions 1 --quick     one answer on the weakest processor
     python toolchain/prove.py pepper-i686 --count DIR          a larger bundle's instructions
-    python toolchain/prove.py --readme            README's table from the records, nothing else
+    python toolchain/prove.py --readme            the pages' tables from the records, nothing else
 
 Ends with 0 if all of it is shown, with 1 if something is not, with 2 if it cannot be tried.
 """
@@ -84,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     try:
         if options.readme:
-            print("written" if proof_table.update(proof_table.README) else "nothing to change")
+            changed = [proof_table.update(page) for page in proof_table.PAGES]
+            print("written" if any(changed) else "nothing to change")
             return 0
         held = [_prove(TARGETS[name], options) for name in options.targets]
     except (ProofError, UnavailableError, UserVLMError, OSError) as error:
@@ -246,7 +247,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--count", type=Path, metavar="DIR", help="count this bundle's instructions, no more")
     add("--without-vision", action="store_true", help="with --count: language only")
     add("--seconds", type=float, default=3600.0, metavar="S", help="with --count, at most")
-    add("--readme", action="store_true", help="write README's table from the records")
+    add("--readme", action="store_true", help="write the tables of README and docs/boards.md")
     options = parser.parse_args(arguments)
     for name in options.targets:
         if name not in TARGETS:
