@@ -136,7 +136,11 @@ def open_checkpoint(folder: Path, dtype: torch.dtype) -> PaliGemmaForConditional
 
     _refuse_none(folder)
     model, found = PaliGemmaForConditionalGeneration.from_pretrained(
-        folder, dtype=dtype, attn_implementation="eager", output_loading_info=True
+        folder,
+        dtype=dtype,
+        attn_implementation="eager",
+        output_loading_info=True,
+        use_safetensors=True,
     )
     missing = sorted(set(found["missing_keys"]) - {"lm_head.weight"})
     if missing:
@@ -192,6 +196,8 @@ def _refuse_none(checkpoint: Path) -> None:
         raise LayoutError(
             f"{checkpoint} holds no config.json: it is no checkpoint of Hugging Face's"
         )
+    if not any(checkpoint.glob("*.safetensors")):
+        raise LayoutError(f"{checkpoint} holds no .safetensors, and pickled weights are not opened")
 
 
 def _measured(task: Task, recipe: Recipe) -> Recipe:

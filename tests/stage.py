@@ -143,11 +143,13 @@ class Stage:
         shown: dict[str, Any] = json.loads(scripts[-1][0].removeprefix("UserVLM.show(")[:-1])
         return shown
 
-    def page_loads(self) -> None:
+    def page_loads(self, since: float = 0.0) -> None:
         """Do what the page does once it is there; the virtual tablet has no browser."""
-        self.until(lambda: self.deeds("ALTabletService", "showWebview"), "no page")
+        shown = ("ALTabletService", "showWebview", since)
+        told = ("ALTabletService", "executeJS", since)
+        self.until(lambda: self.deeds(*shown), "no page")
         self.presses("hello")
-        self.until(lambda: self.deeds("ALTabletService", "executeJS"), "the page is told nothing")
+        self.until(lambda: self.deeds(*told), "the page is told nothing")
 
     def presses(self, do: str, text: str = "") -> None:
         self.do("tablet", event=json.dumps({"do": do, **({"text": text} if text else {})}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -246,6 +247,16 @@ def test_a_name_that_leads_out_of_the_folder_is_not_followed(tmp_path: Path) -> 
     (tmp_path / "pictures").mkdir()
     with pytest.raises(PicturesError, match="leads out of"):
         render(audits.own("../secret.jpg"), tmp_path / "pictures")
+
+
+def test_it_is_written_for_its_owner_and_through_no_link(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("mine")
+    other.chmod(0o644)
+    (tmp_path / "audit.html").symlink_to(other)
+    written = write_page(audits.audit(), tmp_path)
+    assert other.read_text() == "mine" and stat.S_IMODE(other.stat().st_mode) == 0o644
+    assert not written.is_symlink() and stat.S_IMODE(written.stat().st_mode) == 0o600
 
 
 def test_the_same_audit_gives_the_same_page(page: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from uservlm.bench.audit.world import SEED
 from uservlm.converters.adapter_gguf import write_adapter
 from uservlm.converters.adapters import open_adapter
 from uservlm.converters.checkpoint import open_checkpoint
+from uservlm.runtime import bundle as bundles
 from uservlm.runtime.__main__ import main
 from uservlm.runtime.audited import RULES, digest, require_audits, standing
 from uservlm.runtime.bundle import open_bundle, replace_manifest
@@ -142,6 +145,28 @@ def test_what_changed_meanwhile_is_not_recorded(bundle: Path) -> None:
     with pytest.raises(AuditError, match="changed while"):
         record(bundle, audit("0" * 64, "fair"))
     assert manifest(bundle).audits == {}
+
+
+def test_two_audits_that_end_together_are_both_kept(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = bundles.replace_manifest
+
+    def slowly(folder: Path, manifest: Manifest) -> None:
+        time.sleep(0.3)
+        real(folder, manifest)
+
+    monkeypatch.setattr(bundles, "replace_manifest", slowly)
+    found = manifest(bundle)
+    both = [
+        threading.Thread(target=record, args=(bundle, audit(digest(found, name), name)))
+        for name in ("fair", "unfair")
+    ]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert set(manifest(bundle).audits) == {"fair", "unfair"}
 
 
 def test_few_people_are_never_recorded() -> None:

@@ -156,13 +156,14 @@ def test_beside_the_robot_it_finds_naoqi_again(
             robot.state("alone")
             happens(robot)
             robot.bus.call("VirtualPepper", "misbehave", ["late-services"] if number else [])
+            since = robot.now()
             robot.do("restart")
             robot.back()
             robot.until(lambda: "ALPeople" in str(robot.held()), "not found again")
             robot.bus.session.waitForService("UserVLM")
             assert app.poll() is None
             robot.until(lambda: not known(mind), "a stranger is kept")
-        robot.page_loads()
+        robot.page_loads(since)
         robot.bus.call("VirtualPepper", "misbehave", [])
         converses(robot, mind, "sam")
         app.terminate()
@@ -200,10 +201,11 @@ def test_after_a_restart_the_service_can_be_started_again(
         robot.bus.session.waitForService("UserVLM")
         assert robot.bus.call("ALServiceManager", "isServiceRunning", SERVICE) is False
         assert robot.held() == []
+        since = robot.now()
         robot.start()
         robot.until(lambda: "ALPeople" in str(robot.held()), "the app does not begin")
         robot.until(lambda: not known(mind), "a stranger is kept")
-        robot.page_loads()
+        robot.page_loads(since)
         converses(robot, mind, "sam")
 
 
