@@ -206,6 +206,11 @@ def test_a_set_without_preferences_and_a_checkpoint_with_a_hole_are_refused(
     write_form(tmp_path / "asked", Drawn("instruct", 1, 2, 1, "train"), loose=True)
     with pytest.raises(LayoutError, match="holds asked, no preferences"):
         tune_checkpoint(Task(checkpoint, tmp_path / "asked", tmp_path / "fair"), PAPER)
+    ignore = shutil.ignore_patterns("*.safetensors")
+    pickled = Path(shutil.copytree(checkpoint, tmp_path / "pickled", ignore=ignore))
+    (pickled / "pytorch_model.bin").touch()
+    with pytest.raises(LayoutError, match="pickled weights are not opened"):
+        tune_checkpoint(Task(pickled, tmp_path / "asked", tmp_path / "fair"), PAPER)
     holed = Path(shutil.copytree(checkpoint, tmp_path / "holed"))
     (shard,) = holed.glob("*.safetensors")
     tensors = load_file(shard)
