@@ -1,7 +1,7 @@
 """What somebody sees who waits for an audit: a bar, how long the rest takes, what a stop leaves.
 
-Owns: these words, and the arithmetic of the time. An audit of real weights takes half a day or more on
-two cores, and nobody should find that out at its end. Knows nothing of what is asked.
+Owns: these words, and the arithmetic of the time. An audit of real weights takes half a day or more
+on two cores, and nobody should find that out at its end. Knows nothing of what is asked.
 """
 
 from __future__ import annotations
